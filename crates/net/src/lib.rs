@@ -1,0 +1,1 @@
+//! UDP sockets and name resolution; drives the proxy shards.

@@ -1,0 +1,1 @@
+//! Sans-IO stateful SIP proxy (RFC 3261 section 16).

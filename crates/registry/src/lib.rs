@@ -1,0 +1,1 @@
+//! Trunks, leases and health rules as a pure state machine.

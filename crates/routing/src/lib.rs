@@ -1,0 +1,1 @@
+//! Registry snapshot to an immutable RouteTable, and the decision over it.

@@ -1,0 +1,1 @@
+//! SIP wire grammar: lazy parser and splicing writer (RFC 3261).

@@ -1,0 +1,1 @@
+//! The store port, its embedded engine and its contract tests.

@@ -1,0 +1,2 @@
+//! The Trunkline binary: settings, wiring and commands.
+fn main() {}

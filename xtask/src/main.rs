@@ -1,0 +1,2 @@
+//! Checks and test set-up of the workspace.
+fn main() {}
