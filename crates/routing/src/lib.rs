@@ -1,1 +1,18 @@
-//! Registry snapshot to an immutable RouteTable, and the decision over it.
+//! From what the registry knows to where a call goes.
+//!
+//! A [`RouteTable`] is immutable: readers hold it while a newer one is swapped in. The only thing
+//! that moves below it are the counts of standing calls ([`Live`]), shared by all tables that know
+//! the same trunk, so a limit holds across a swap. Who has a [`Seat`] holds a channel; dropping it
+//! gives the channel back, so a count can neither leak nor fall below zero.
+
+mod builder;
+mod decide;
+mod seat;
+mod sources;
+mod trunk;
+
+pub use builder::Builder;
+pub use decide::{Decision, RouteTable};
+pub use seat::{Live, Seat};
+pub use sources::Sources;
+pub use trunk::{Facts, Trunk};

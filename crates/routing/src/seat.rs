@@ -1,0 +1,93 @@
+//! Channels: taken before a request is sent, given back by drop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::Trunk;
+
+/// Counts of one trunk id, shared by all tables and calls that know it.
+#[derive(Debug)]
+pub struct Live {
+    serial: u32,
+    active: AtomicU32,
+}
+
+impl Live {
+    pub(crate) fn new(serial: u32) -> Live {
+        Live {
+            serial,
+            active: AtomicU32::new(0),
+        }
+    }
+
+    /// A number that no other trunk id of this process has.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Channels taken now.
+    pub fn active(&self) -> u32 {
+        self.active.load(Relaxed)
+    }
+}
+
+/// A place on a trunk, with or without a channel.
+#[derive(Debug)]
+pub struct Seat {
+    trunk: Arc<Trunk>,
+    holds: bool,
+}
+
+impl Seat {
+    /// Takes a channel if the trunk has room below its `max_channels`.
+    pub fn take(trunk: &Arc<Trunk>) -> Option<Seat> {
+        let active = &trunk.live.active;
+        match trunk.max_channels {
+            None => {
+                active.fetch_add(1, Relaxed);
+            }
+            Some(max) => {
+                active
+                    .fetch_update(Relaxed, Relaxed, |n| (n < max).then(|| n + 1))
+                    .ok()?;
+            }
+        }
+        Some(Seat {
+            trunk: trunk.clone(),
+            holds: true,
+        })
+    }
+
+    /// A seat that takes no channel: for requests that begin no call.
+    pub fn without_channel(trunk: &Arc<Trunk>) -> Seat {
+        Seat {
+            trunk: trunk.clone(),
+            holds: false,
+        }
+    }
+
+    /// The trunk.
+    pub fn trunk(&self) -> &Arc<Trunk> {
+        &self.trunk
+    }
+
+    /// Gives the channel back early; a second time does nothing.
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.holds) {
+            self.trunk.live.active.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Takes the channel again, over the limit if need be: the call stands, so it counts.
+    pub fn retake(&mut self) {
+        if !std::mem::replace(&mut self.holds, true) {
+            self.trunk.live.active.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
