@@ -142,7 +142,7 @@ impl Tier {
             }
         }
         let has_room =
-            |trunk: &&Arc<Trunk>| !tried.contains(&trunk.live.serial()) && !(takes_channel && (trunk.is_full()));
+            |trunk: &&Arc<Trunk>| !(tried.contains(&trunk.live.serial()) || takes_channel && trunk.is_full());
         let mut left: Vec<&Arc<Trunk>> = self.trunks.iter().filter(has_room).collect();
         while !left.is_empty() {
             let mut point = random.below(left.iter().map(|trunk| u64::from(trunk.weight)).sum());
