@@ -104,8 +104,8 @@ pub enum Event {
     },
     /// A call was refused without asking any trunk, or after all failed.
     Refused {
-        /// One of a fixed set: `forbidden`, `no_trunk`, `draining`, `overload`, `malformed`, `hops`, `loop`,
-        /// `extension`, `method`.
+        /// One of a fixed set: `dialog`, `draining`, `extension`, `forbidden`, `hops`, `loop`, `malformed`,
+        /// `method`, `no_trunk`, `overload`, `scheme`.
         cause: &'static str,
         /// Source of the request.
         source: SocketAddr,
@@ -113,6 +113,11 @@ pub enum Event {
         call_id: String,
         /// Why, in words.
         reason: String,
+    },
+    /// A request got no answer at all, as its source was refused within the last second or it was an ACK.
+    Silenced {
+        /// As in [`Event::Refused`].
+        cause: &'static str,
     },
     /// A call ended without its BYE.
     Lost {
@@ -162,7 +167,11 @@ impl Outbox {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let range = start..self.bytes.len();
-        self.sends.push(Transmit { listener, destination, range: range.clone() });
+        self.sends.push(Transmit {
+            listener,
+            destination,
+            range: range.clone(),
+        });
         range
     }
 }

@@ -1,0 +1,153 @@
+//! Settings of the engine, the same for all shards.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::{Keys, Time};
+
+/// An address we listen on.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The bound address.
+    pub address: SocketAddr,
+    /// `host[:port]` for our Via and Record-Route.
+    pub advertised: String,
+}
+
+/// Settings of the engine. Durations are in milliseconds.
+#[derive(Debug)]
+pub struct Config {
+    /// Addresses we listen on; at most 256.
+    pub listeners: Vec<Listener>,
+    /// Secrets.
+    pub keys: Keys,
+    /// RFC 3261 table 4: estimate of the round trip.
+    pub t1: u64,
+    /// RFC 3261 table 4: longest interval of retransmissions.
+    pub t2: u64,
+    /// RFC 3261 table 4: longest life of a message in the network.
+    pub t4: u64,
+    /// An attempt without any answer is given up after this time.
+    pub setup_timeout: u64,
+    /// An attempt without a final answer is given up this long after its first 101 to 199.
+    pub ring_timeout: u64,
+    /// Timer C: above three minutes (RFC 3261 §16.6 step 11).
+    pub timer_c: u64,
+    /// A call that shows no life by session timer (RFC 4028) is given back after this time.
+    pub max_call: u64,
+    /// Our own 100 is sent this long after the INVITE, unless an answer came first; below the 200 ms of
+    /// RFC 3261 §17.2.1.
+    pub trying_delay: u64,
+    /// Whether the next trunk may be tried after ringing has begun.
+    pub reroute_after_ringing: bool,
+    /// `Retry-After` of our own 503, in seconds.
+    pub retry_after: u32,
+    /// Most transactions that one shard holds; new requests beyond them are answered 503.
+    pub max_transactions: usize,
+    /// Set to take no new calls.
+    pub draining: AtomicBool,
+    /// Bounds our answers to unknown sources.
+    pub gate: Gate,
+}
+
+impl Config {
+    /// The defaults of the documentation.
+    pub fn new(listeners: Vec<Listener>, keys: Keys) -> Config {
+        Config {
+            listeners,
+            keys,
+            t1: 500,
+            t2: 4000,
+            t4: 5000,
+            setup_timeout: 4000,
+            ring_timeout: 180_000,
+            timer_c: 185_000,
+            max_call: 4 * 3600 * 1000,
+            trying_delay: 100,
+            reroute_after_ringing: false,
+            retry_after: 5,
+            max_transactions: 200_000,
+            draining: AtomicBool::new(false),
+            gate: Gate::default(),
+        }
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Whether `host[:port]` is one of our own addresses.
+    pub(crate) fn is_us(&self, host: &[u8], port: Option<u16>) -> bool {
+        let ip = std::str::from_utf8(host).ok().and_then(|host| {
+            host.trim_start_matches('[')
+                .trim_end_matches(']')
+                .parse::<IpAddr>()
+                .ok()
+        });
+        self.listeners.iter().any(|listener| {
+            let same_port = port.unwrap_or(5060) == listener.address.port();
+            let bound = ip.is_some_and(|ip| {
+                same_port
+                    && (listener.address.ip() == ip || (listener.address.ip().is_unspecified() && ip.is_loopback()))
+            });
+            bound || {
+                let (name, advertised_port) = split_port(&listener.advertised);
+                name.as_bytes().eq_ignore_ascii_case(host) && port.unwrap_or(5060) == advertised_port
+            }
+        })
+    }
+
+    /// The listener to send from towards `destination`: the one the request came in by if it can.
+    pub(crate) fn listener_towards(&self, destination: SocketAddr, preferred: u8) -> Option<u8> {
+        let fits = |listener: &Listener| {
+            listener.address.is_ipv4() == destination.is_ipv4()
+                && (!listener.address.ip().is_loopback() || destination.ip().is_loopback())
+        };
+        if self.listeners.get(usize::from(preferred)).is_some_and(fits) {
+            return Some(preferred);
+        }
+        let family = |listener: &Listener| listener.address.is_ipv4() == destination.is_ipv4();
+        let at = self
+            .listeners
+            .iter()
+            .position(fits)
+            .or_else(|| self.listeners.iter().position(family))?;
+        Some(at as u8)
+    }
+}
+
+fn split_port(advertised: &str) -> (&str, u16) {
+    match advertised.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && !port.ends_with(']') => match port.parse() {
+            Ok(port) => (host, port),
+            Err(_) => (advertised, 5060),
+        },
+        _ => (advertised, 5060),
+    }
+}
+
+/// Lets each unknown source have one answer a second, then silence.
+#[derive(Debug, Default)]
+pub struct Gate(Mutex<HashMap<IpAddr, Time>>);
+
+/// Sources remembered; while so many were refused within a second, further ones get silence.
+const REMEMBERED: usize = 4096;
+
+impl Gate {
+    pub(crate) fn opens(&self, source: IpAddr, now: Time) -> bool {
+        let Ok(mut last) = self.0.lock() else { return false };
+        if last.get(&source).is_some_and(|at| now < at.plus_millis(1000)) {
+            return false;
+        }
+        if last.len() >= REMEMBERED {
+            last.retain(|_, at| now < at.plus_millis(1000));
+            if last.len() >= REMEMBERED {
+                return false;
+            }
+        }
+        last.insert(source, now);
+        true
+    }
+}

@@ -1,0 +1,403 @@
+//! Responses (RFC 3261 §16.7), and datagrams that came back.
+
+use std::sync::Arc;
+
+use crate::call::{Call, Leg};
+use crate::client::{Cancel, Client, State};
+use crate::context::Context;
+use crate::reply;
+use crate::requests::dialog_tags;
+use crate::server::Server;
+use crate::shard::Shard;
+use crate::slab::Id;
+use crate::{Event, Outbox, Time};
+
+/// Shorter session intervals than RFC 4028 §5 allows do not end a call.
+const SHORTEST_SESSION: u64 = 90;
+/// Grace after a session timer has run out, in seconds: the BYE of the party that noticed may be under way.
+const SESSION_GRACE: u64 = 32;
+
+impl Shard {
+    pub(crate) fn on_response(&mut self, now: Time, message: sip::Message<'_>, out: &mut Outbox) {
+        let Some(branch) = message
+            .top_via()
+            .ok()
+            .and_then(|via| self.config.keys.read_branch(via.branch()?))
+        else {
+            return;
+        };
+        let (id, Some(status), Ok(cseq)) = (branch.client, message.status(), message.cseq()) else {
+            return;
+        };
+        // Without a second Via it has no way on; without these it cannot be matched upstream.
+        let complete = message.values(sip::Name::Via).nth(1).is_some()
+            && message.from().is_ok()
+            && message.to().is_ok()
+            && message.call_id().is_ok();
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if cseq.method == sip::Method::Cancel {
+            if let Cancel::Sent { until, .. } = client.cancel
+                && status >= 200
+            {
+                client.cancel = Cancel::Answered { until };
+            }
+            return;
+        }
+        if !complete || (cseq.method == sip::Method::Invite) != client.invite {
+            return;
+        }
+        match (status, client.invite) {
+            (100..=199, _) => self.on_provisional(now, id, status, message, out),
+            (200..=299, true) => self.on_success(now, id, status, message, out),
+            (_, true) => self.on_failure(now, id, status, message, out),
+            (_, false) => self.on_final(now, id, status, message, out),
+        }
+    }
+
+    fn on_provisional(&mut self, now: Time, id: Id, status: u16, message: sip::Message<'_>, out: &mut Outbox) {
+        let config = self.config.clone();
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if client.request().is_none() {
+            return;
+        }
+        client.provisional(status, now, &config);
+        let (context_id, abandoned) = (client.context, client.abandoned);
+        let cancel = matches!(client.cancel, Cancel::Wanted);
+        self.arm_client(id);
+        if cancel {
+            self.cancel_client(now, id, out);
+        }
+        let Some(context) = self.contexts.get_mut(context_id) else {
+            return;
+        };
+        if status == 100 || abandoned || context.server.is_final() {
+            return;
+        }
+        context.rang |= context.invite;
+        let edits = &mut self.edits;
+        let range = out.send(context.listener, context.reply_to, |out| {
+            reply::forward(message, status, edits, out)
+        });
+        context.server = Server::Proceeding {
+            last: out.bytes[range].into(),
+        };
+        if let Some(call) = context
+            .call
+            .filter(|_| context.begins_call)
+            .and_then(|call| self.calls.get_mut(call))
+        {
+            call.ringing = true;
+        }
+    }
+
+    /// 2xx to INVITE: goes upstream always, late and repeated ones too (§16.7 step 5).
+    fn on_success(&mut self, now: Time, id: Id, status: u16, message: sip::Message<'_>, out: &mut Outbox) {
+        let config = self.config.clone();
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let first = match client.state {
+            State::Calling { .. } | State::Proceeding { .. } => true,
+            State::Accepted { .. } => false,
+            State::Completed { .. } => return,
+        };
+        client.state = State::Accepted {
+            timer_m: now.plus_millis(64 * config.t1),
+        };
+        let context_id = client.context;
+        let Some(context) = self.contexts.get_mut(context_id) else {
+            return;
+        };
+        let (call_id, begins_call) = (context.call, context.begins_call);
+        if begins_call {
+            if first && let Some(seat) = &client.seat {
+                out.events.push(Event::Attempt {
+                    trunk: seat.trunk().clone(),
+                    status,
+                    local: false,
+                });
+            }
+            if let Some(call) = call_id.and_then(|call| self.calls.get_mut(call)) {
+                stand(call, client, message, now, config.max_call);
+            }
+        }
+        if let Some(call) = call_id.and_then(|call| self.calls.get_mut(call)) {
+            refresh(call, message, now);
+        }
+        if let Some(call) = call_id {
+            self.arm_call(call);
+        }
+        self.arm_client(id);
+        let mut edits = std::mem::take(&mut self.edits);
+        let write = |out: &mut Vec<u8>| reply::forward(message, status, &mut edits, out);
+        match self.contexts.get_mut(context_id) {
+            Some(context) if context.server.is_final() => {
+                out.send(context.listener, context.reply_to, write);
+            }
+            Some(context) => {
+                // Another attempt may still be awaited, when this answer is of one given up before.
+                let other = context.current.filter(|current| *current != id);
+                self.answer_with(now, context_id, status, write, out);
+                if let Some(other) = other {
+                    self.abandon(now, other, out);
+                }
+            }
+            None => {}
+        }
+        self.edits = edits;
+    }
+
+    /// 300 to 699 to INVITE: acknowledged on this hop.
+    fn on_failure(&mut self, now: Time, id: Id, status: u16, message: sip::Message<'_>, out: &mut Outbox) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let request = match &client.state {
+            State::Calling { request, .. } | State::Proceeding { request, .. } => request,
+            State::Completed { ack, .. } => {
+                out.send(client.listener, client.destination, |out| out.extend_from_slice(ack));
+                return;
+            }
+            State::Accepted { .. } => return,
+        };
+        if self.kept.parse(request).is_err() {
+            return;
+        }
+        let invite = self.kept.message(request);
+        let to = message.field(sip::Name::To).map(|field| &message.bytes()[field.line]);
+        let range = out.send(client.listener, client.destination, |out| {
+            reply::hop_request(invite, sip::Method::Ack, to, out);
+        });
+        let timer_d = now.plus_millis(64 * self.config.t1);
+        client.state = State::Completed {
+            ack: out.bytes[range].into(),
+            timer_d,
+        };
+        let (context, abandoned, seat) = (client.context, client.abandoned, client.seat.take());
+        self.arm_client(id);
+        self.failed(now, context, abandoned, seat, status, message, out);
+    }
+
+    /// Final answer to anything but INVITE. Its transaction ends at once: repeats fall out by the generation.
+    fn on_final(&mut self, now: Time, id: Id, status: u16, message: sip::Message<'_>, out: &mut Outbox) {
+        let Some(client) = self.clients.remove(id) else { return };
+        if status >= 300 {
+            return self.failed(now, client.context, client.abandoned, client.seat, status, message, out);
+        }
+        let Some(context) = self.contexts.get_mut(client.context) else {
+            return;
+        };
+        if context.server.is_final() {
+            return;
+        }
+        let (call, ends_leg) = (context.call, context.ends_leg.take());
+        let mut edits = std::mem::take(&mut self.edits);
+        self.answer_with(
+            now,
+            client.context,
+            status,
+            |out| reply::forward(message, status, &mut edits, out),
+            out,
+        );
+        self.edits = edits;
+        let Some(call_id) = call else { return };
+        match ends_leg {
+            Some(tags) => self.end_leg(call_id, &tags),
+            None => {
+                if let Some(call) = self.calls.get_mut(call_id) {
+                    if cseq_is_update(message) {
+                        refresh(call, message, now);
+                    }
+                    self.arm_call(call_id);
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // what is left of a client transaction that has ended
+    fn failed(
+        &mut self,
+        now: Time,
+        context_id: Id,
+        abandoned: bool,
+        seat: Option<routing::Seat>,
+        status: u16,
+        message: sip::Message<'_>,
+        out: &mut Outbox,
+    ) {
+        if abandoned {
+            return;
+        }
+        let mut response = Vec::with_capacity(message.bytes().len());
+        let shown = if status == 503 { 500 } else { status };
+        reply::forward(message, shown, &mut self.edits, &mut response);
+        match seat {
+            Some(mut seat) => {
+                seat.release();
+                let trunk = seat.trunk().clone();
+                out.events.push(Event::Attempt {
+                    trunk,
+                    status,
+                    local: false,
+                });
+                self.attempt_failed(now, context_id, &seat, status, Some(&response), out);
+            }
+            None => {
+                // A challenged BYE comes again; any other answer ends the leg.
+                let ends = self.contexts.get_mut(context_id).and_then(|context| {
+                    let tags = context.ends_leg.take().filter(|_| !matches!(status, 401 | 407))?;
+                    Some((context.call?, tags))
+                });
+                self.conclude(now, context_id, false, status, Some(&response), out);
+                if let Some((call, tags)) = ends {
+                    self.end_leg(call, &tags);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn end_leg(&mut self, call_id: Id, tags: &(Box<[u8]>, Box<[u8]>)) {
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
+        if let Some((_, leg)) = call.side(&tags.0, &tags.1) {
+            let gone = call.legs.remove(leg);
+            // Where downstream forked, one channel carries several dialogs: the last one gives it back.
+            if gone.seat.is_some()
+                && let Some(heir) = call.legs.iter_mut().find(|leg| leg.seat.is_none())
+            {
+                heir.seat = gone.seat;
+            }
+        }
+        if call.legs.is_empty() && call.context.is_none() {
+            self.drop_call(call_id);
+        }
+    }
+
+    /// Waits for an attempt no longer: its channel is free, its INVITE cancelled.
+    pub(crate) fn abandon(&mut self, now: Time, id: Id, out: &mut Outbox) {
+        let until = now.plus_millis(64 * self.config.t1);
+        if let Some(client) = self.clients.get_mut(id) {
+            client.abandoned = true;
+            client.setup_until = None;
+            if let Some(seat) = &mut client.seat {
+                seat.release();
+            }
+            if let State::Proceeding { until: at, .. } = &mut client.state {
+                *at = until;
+            }
+        }
+        self.cancel_client(now, id, out);
+        self.arm_client(id);
+    }
+
+    /// A datagram that this shard sent came back; `bytes` is its beginning (RFC 3261 §18.4).
+    pub fn undeliverable(&mut self, now: Time, bytes: &[u8], out: &mut Outbox) {
+        if bytes.starts_with(b"SIP/2.0") || bytes.starts_with(b"CANCEL") || bytes.starts_with(b"ACK") {
+            return;
+        }
+        let Some(branch) = self.config.keys.find_branch(bytes) else {
+            return;
+        };
+        let id = branch.client;
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if !matches!(client.state, State::Calling { .. }) {
+            return;
+        }
+        self.attempt_over(now, id, 503, out);
+    }
+
+    /// A client transaction ends without an answer: by silence (408) or a send error (503).
+    pub(crate) fn attempt_over(&mut self, now: Time, id: Id, status: u16, out: &mut Outbox) {
+        let Some(client) = self.clients.remove(id) else { return };
+        if client.abandoned {
+            return;
+        }
+        self.gave_up(
+            now,
+            client.context,
+            client.seat.as_ref().map(|seat| seat.trunk().clone()),
+            status,
+            out,
+        );
+    }
+
+    pub(crate) fn gave_up(
+        &mut self,
+        now: Time,
+        context_id: Id,
+        trunk: Option<Arc<routing::Trunk>>,
+        status: u16,
+        out: &mut Outbox,
+    ) {
+        if let Some(trunk) = trunk {
+            out.events.push(Event::Attempt {
+                trunk,
+                status,
+                local: true,
+            });
+        }
+        let ends = self
+            .contexts
+            .get_mut(context_id)
+            .and_then(|context| Some((context.call?, context.ends_leg.take()?)));
+        self.conclude(now, context_id, true, status, None, out);
+        if let Some((call, tags)) = ends {
+            self.end_leg(call, &tags);
+        }
+    }
+}
+
+/// A leg stands from its first 2xx.
+fn stand(call: &mut Call, client: &mut Client, message: sip::Message<'_>, now: Time, max_call: u64) {
+    let (_, tag) = dialog_tags(message);
+    if call.legs.iter().any(|leg| &*leg.tag == tag) {
+        return;
+    }
+    let mut seat = client.seat.take();
+    let trunk = match &mut seat {
+        Some(seat) => {
+            // Given up before, answered after all: the call stands, so it counts.
+            seat.retake();
+            seat.trunk().clone()
+        }
+        // A second dialog of the same attempt: downstream forked; one channel carries both.
+        None => match call.legs.first() {
+            Some(leg) => leg.trunk.clone(),
+            None => return,
+        },
+    };
+    if call.legs.is_empty() {
+        call.ends_at = now.plus_millis(max_call);
+    }
+    call.legs.push(Leg {
+        seat,
+        trunk,
+        tag: tag.into(),
+        contact: message
+            .contact()
+            .and_then(Result::ok)
+            .map(|contact| contact.uri)
+            .unwrap_or_default()
+            .into(),
+        address: client.destination,
+        listener: client.listener,
+    });
+}
+
+/// Notes the session timer that a 2xx agrees on, or that there is none (RFC 4028 §8.2).
+fn refresh(call: &mut Call, message: sip::Message<'_>, now: Time) {
+    let seconds = message.field(sip::Name::SessionExpires).and_then(|field| {
+        let digits = field.value.split(|b| !b.is_ascii_digit()).next()?;
+        std::str::from_utf8(digits).ok()?.parse::<u32>().ok()
+    });
+    call.session_until =
+        seconds.map(|seconds| now.plus_millis((u64::from(seconds).max(SHORTEST_SESSION) + SESSION_GRACE) * 1000));
+}
+
+fn cseq_is_update(message: sip::Message<'_>) -> bool {
+    message.cseq().is_ok_and(|cseq| cseq.method == sip::Method::Update)
+}
+
+impl Context {
+    /// Whether anything is awaited from downstream.
+    pub(crate) fn awaits(&self, client: Id) -> bool {
+        self.current == Some(client) && !self.server.is_final()
+    }
+}
