@@ -112,7 +112,7 @@ impl Call {
         &self.text[..self.ends[0] as usize]
     }
 
-    pub fn from_tag(&self) -> &[u8] {
+    pub fn caller_tag(&self) -> &[u8] {
         &self.text[self.ends[2] as usize..self.ends[3] as usize]
     }
 
@@ -124,9 +124,9 @@ impl Call {
     /// Which side sends a request with these tags, and the leg that it belongs to.
     pub fn side(&self, from_tag: &[u8], to_tag: &[u8]) -> Option<(Side, usize)> {
         let leg = |tag: &[u8]| self.legs.iter().position(|leg| &*leg.tag == tag);
-        if from_tag == self.from_tag() {
+        if from_tag == self.caller_tag() {
             Some((Side::Caller, leg(to_tag)?))
-        } else if to_tag == self.from_tag() {
+        } else if to_tag == self.caller_tag() {
             Some((Side::Callee, leg(from_tag)?))
         } else {
             None

@@ -28,12 +28,15 @@ pub(crate) struct Context {
     pub call: Option<Id>,
     /// Begins the call, by an INVITE outside any dialog.
     pub begins_call: bool,
-    /// A BYE: the leg goes when this is answered. Tags of From and To.
-    pub ends_leg: Option<(Box<[u8]>, Box<[u8]>)>,
+    /// A BYE: the leg goes when this is answered.
+    pub ends_leg: Option<Tags>,
     pub cancelled: bool,
     pub rang: bool,
     pub armed: Time,
 }
+
+/// Tags of From and To of a request inside a dialog.
+pub(crate) type Tags = (Box<[u8]>, Box<[u8]>);
 
 /// A final answer that was received, or stands for silence (408) or a send error (503).
 #[derive(Debug)]

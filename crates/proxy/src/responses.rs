@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::call::{Call, Leg};
 use crate::client::{Cancel, Client, State};
-use crate::context::Context;
+use crate::context::{Context, Tags};
 use crate::reply;
 use crate::requests::dialog_tags;
 use crate::server::Server;
@@ -252,7 +252,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn end_leg(&mut self, call_id: Id, tags: &(Box<[u8]>, Box<[u8]>)) {
+    pub(crate) fn end_leg(&mut self, call_id: Id, tags: &Tags) {
         let Some(call) = self.calls.get_mut(call_id) else {
             return;
         };

@@ -52,7 +52,7 @@ impl Wheel {
         for ahead in 1..SLOTS as u64 {
             let tick = self.now + ahead;
             // A new lap of the lowest level takes entries down from the level above.
-            if !self.slots[(tick % SLOTS as u64) as usize].is_empty() || tick % SLOTS as u64 == 0 {
+            if !self.slots[(tick % SLOTS as u64) as usize].is_empty() || tick.is_multiple_of(SLOTS as u64) {
                 return Some(Time(tick * TICK));
             }
         }

@@ -1,5 +1,7 @@
 //! Calls in virtual time: set-up, dialog, end, counts.
 
+#![allow(clippy::unwrap_used)]
+
 mod world;
 
 use proxy::Event;

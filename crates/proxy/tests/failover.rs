@@ -1,5 +1,7 @@
 //! Refusal, silence and failure of trunks, in virtual time.
 
+#![allow(clippy::unwrap_used)]
+
 mod world;
 
 use world::*;

@@ -1,6 +1,8 @@
 //! Random call flows: the counts of channels follow a model exactly where nothing is lost, and come
 //! back to zero whatever is lost, doubled or late.
 
+#![allow(clippy::unwrap_used)]
+
 mod world;
 
 use proptest::prelude::*;

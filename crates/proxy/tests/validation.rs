@@ -1,5 +1,7 @@
 //! What is refused, and how (RFC 3261 §16.3).
 
+#![allow(clippy::unwrap_used)]
+
 mod world;
 
 use std::sync::atomic::Ordering::Relaxed;

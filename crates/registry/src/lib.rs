@@ -1,1 +1,27 @@
-//! Trunks, leases and health rules as a pure state machine.
+//! The registry as a pure state machine: commands in, writes or violations out; changes in, events out.
+//!
+//! It knows no store, no HTTP, no clock: [`Registry::decide`] says what a command would write, and only what
+//! comes back by [`Registry::apply`] changes a record, so many processes over one store walk through the
+//! same states. Leases are the exception by design: they live in memory alone, a heartbeat is one atomic
+//! store, and a restart begins every lease at its full length.
+//!
+//! Three writers own three parts of a trunk, and none overwrites another's: the registrant its record
+//! ([`Trunk`]), the operator the intent ([`Admin`]), the server status and counts ([`View`]).
+
+mod admin;
+mod command;
+mod decide;
+mod lease;
+mod members;
+mod parse;
+mod state;
+mod trunk;
+mod view;
+
+pub use admin::{Admin, AdminState};
+pub use command::{Command, Condition, Decision, Expect, Kind, Match, Outcome, Violation, Write, validate_id};
+pub use lease::Beat;
+pub use members::Members;
+pub use state::{Event, EventKind, Now, Registry, Settings};
+pub use trunk::{Probe, Transport, Trunk};
+pub use view::{Reason, View};

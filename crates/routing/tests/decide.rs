@@ -1,5 +1,7 @@
 //! The decision, statistically and by property.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! A proxy and its peers in virtual time: no socket, no clock.
 
-#![allow(dead_code)] // each test file uses its part
+#![allow(clippy::unwrap_used, dead_code)] // each test file uses its part
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,0 +1,271 @@
+//! Decisions: what a command would write. Nothing here changes a record.
+
+use std::sync::Arc;
+
+use crate::admin::Admin;
+use crate::command::{Command, Condition, Decision, Expect, Match, Outcome, Violation, Write, validate_id};
+use crate::members::Members;
+use crate::parse;
+use crate::state::{ADMIN, Entry, Now, Registry, TRUNK, store_trunk};
+use crate::trunk::{HEARTBEAT_SECONDS, Trunk, WEIGHT};
+
+impl Registry {
+    /// What a command comes to now. Where a record is already as asked nothing is written, and the heartbeat that
+    /// the command implies is taken here.
+    pub fn decide(&self, command: &Command, now: Now) -> Result<Decision, Violation> {
+        match command {
+            Command::Register { id, body, condition } => self.register(id, body, condition, now),
+            Command::Patch { id, body, condition } => self.patch(id, body, condition, now),
+            Command::Deregister { id, condition } => self.deregister(id, condition, now),
+            Command::SetAdmin { id, body } => self.set_admin(id, body, now),
+            Command::ClearAdmin { id } => self.clear_admin(id),
+            Command::Expire { id, modified } => Ok(self.expire(id, *modified, now)),
+            Command::PurgeAdmin { id, modified } => Ok(self.purge(id, *modified)),
+        }
+    }
+
+    fn register(&self, id: &str, body: &[u8], condition: &Condition, now: Now) -> Result<Decision, Violation> {
+        validate_id(id)?;
+        let known = self.trunks.get(id);
+        self.check(known, condition, now)?;
+        let id = known.map_or_else(|| Arc::from(id), |entry| entry.trunk.id.clone());
+        let trunk = parse::trunk(&id, &parse::object(body)?)?;
+        let unknown = trunk.extra.iter().map(|(name, _)| name.to_owned()).collect();
+        match known {
+            Some(entry) => Ok(Decision {
+                writes: self.replace(entry, &trunk, now),
+                outcome: Outcome::Replaced { unknown },
+            }),
+            None => {
+                let mut writes = vec![Write {
+                    key: format!("{TRUNK}{id}"),
+                    expect: Expect::Absent,
+                    value: Some(store_trunk(&trunk, now.wall)),
+                }];
+                // The intent is bound to a standing trunk again.
+                if let Some(intent) = self.admins.get(&id).filter(|intent| intent.deregistered_at.is_some()) {
+                    writes.push(Write {
+                        key: format!("{ADMIN}{id}"),
+                        expect: Expect::Modified(intent.modified),
+                        value: Some(intent.admin.store(None)),
+                    });
+                }
+                Ok(Decision {
+                    writes,
+                    outcome: Outcome::Created { unknown },
+                })
+            }
+        }
+    }
+
+    fn patch(&self, id: &str, body: &[u8], condition: &Condition, now: Now) -> Result<Decision, Violation> {
+        validate_id(id)?;
+        let entry = self.trunks.get(id);
+        self.check(entry, condition, now)?;
+        let entry = entry.ok_or_else(|| Violation::not_found("unknown trunk — re-register with PUT"))?;
+        let mut members = entry.trunk.to_members();
+        let patch = parse::object(body)?;
+        members
+            .merge(&patch)
+            .map_err(|_| Violation::bad("malformed trunk record (invalid JSON)"))?;
+        let trunk = parse::trunk(&entry.trunk.id, &members)?;
+        let unknown = trunk
+            .extra
+            .iter()
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| patch.get(name).is_some())
+            .collect();
+        let changed = trunk != *entry.trunk;
+        Ok(Decision {
+            writes: self.replace(entry, &trunk, now),
+            outcome: Outcome::Patched { changed, unknown },
+        })
+    }
+
+    /// Writes a record in place of another; nothing where they are the same and the lease stands.
+    fn replace(&self, entry: &Entry, trunk: &Trunk, now: Now) -> Vec<Write> {
+        if *trunk == *entry.trunk && entry.up {
+            self.heartbeat(&trunk.id, now);
+            return Vec::new();
+        }
+        vec![Write {
+            key: format!("{TRUNK}{}", trunk.id),
+            expect: Expect::Modified(entry.modified),
+            value: Some(store_trunk(trunk, entry.registered_at)),
+        }]
+    }
+
+    fn deregister(&self, id: &str, condition: &Condition, now: Now) -> Result<Decision, Violation> {
+        validate_id(id)?;
+        let entry = self.trunks.get(id);
+        self.check(entry, condition, now)?;
+        Ok(entry.map_or_else(nothing, |entry| self.remove(entry, Outcome::Deregistered, now)))
+    }
+
+    fn remove(&self, entry: &Entry, outcome: Outcome, now: Now) -> Decision {
+        let id = &entry.trunk.id;
+        let mut writes = vec![Write {
+            key: format!("{TRUNK}{id}"),
+            expect: Expect::Modified(entry.modified),
+            value: None,
+        }];
+        if let Some(intent) = self.admins.get(id) {
+            writes.push(Write {
+                key: format!("{ADMIN}{id}"),
+                expect: Expect::Modified(intent.modified),
+                value: Some(intent.admin.store(Some(now.wall))),
+            });
+        }
+        Decision { writes, outcome }
+    }
+
+    fn expire(&self, id: &str, modified: u64, now: Now) -> Decision {
+        let due = |entry: &&Entry| {
+            let gone_at = entry
+                .lease
+                .deadline()
+                .saturating_add(self.settings.deregister_after.as_millis() as u64);
+            entry.modified == modified && !entry.up && self.lease_time(now) >= gone_at
+        };
+        self.trunks
+            .get(id)
+            .filter(due)
+            .map_or_else(nothing, |entry| self.remove(entry, Outcome::Expired, now))
+    }
+
+    fn set_admin(&self, id: &str, body: &[u8], now: Now) -> Result<Decision, Violation> {
+        validate_id(id)?;
+        let intent = self.admins.get(id);
+        if intent.is_none() && !self.trunks.contains_key(id) {
+            return Err(Violation::not_found("unknown trunk"));
+        }
+        let admin = Admin::parse(body)?;
+        if !admin.holds(now.wall) {
+            return Err(Violation::member("until", "until must be in the future"));
+        }
+        let expect = intent.map_or(Expect::Absent, |intent| Expect::Modified(intent.modified));
+        let value = Some(admin.store(intent.and_then(|intent| intent.deregistered_at)));
+        Ok(Decision {
+            writes: vec![Write {
+                key: format!("{ADMIN}{id}"),
+                expect,
+                value,
+            }],
+            outcome: Outcome::AdminSet,
+        })
+    }
+
+    fn clear_admin(&self, id: &str) -> Result<Decision, Violation> {
+        validate_id(id)?;
+        Ok(self.admins.get(id).map_or_else(nothing, |intent| Decision {
+            writes: vec![Write {
+                key: format!("{ADMIN}{id}"),
+                expect: Expect::Modified(intent.modified),
+                value: None,
+            }],
+            outcome: Outcome::AdminCleared,
+        }))
+    }
+
+    fn purge(&self, id: &str, modified: u64) -> Decision {
+        let same = self
+            .admins
+            .get(id)
+            .is_some_and(|intent| intent.modified == modified && intent.deregistered_at.is_some());
+        if !same {
+            return nothing();
+        }
+        let write = Write {
+            key: format!("{ADMIN}{id}"),
+            expect: Expect::Modified(modified),
+            value: None,
+        };
+        Decision {
+            writes: vec![write],
+            outcome: Outcome::AdminCleared,
+        }
+    }
+
+    /// Holds a command to its conditions (RFC 9110 §13.2.2).
+    fn check(&self, entry: Option<&Entry>, condition: &Condition, now: Now) -> Result<(), Violation> {
+        let etag = entry.map(|entry| self.view_of(entry, now).etag.to_string());
+        let matches = match (&condition.if_match, &etag) {
+            (None, _) | (Some(Match::Any), Some(_)) => true,
+            (Some(_), None) => false,
+            (Some(Match::Tags(tags)), Some(etag)) => tags.contains(etag),
+        };
+        if !matches {
+            return Err(Violation::precondition(match etag {
+                Some(etag) => format!("the trunk has changed: its ETag is \"{etag}\" now"),
+                None => "the trunk is not registered".to_owned(),
+            }));
+        }
+        if condition.if_none_match_any && etag.is_some() {
+            return Err(Violation::precondition("the trunk is registered already".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn nothing() -> Decision {
+    Decision {
+        writes: Vec::new(),
+        outcome: Outcome::Nothing,
+    }
+}
+
+impl Trunk {
+    /// The registrant's members: what differs from the defaults, so that a patch works on what was given.
+    pub(crate) fn to_members(&self) -> Members {
+        let mut members = self.extra.clone();
+        let mut set = |name: &str, value: serde_json::Value| {
+            if let Ok(raw) = serde_json::value::to_raw_value(&value) {
+                members.set(name.into(), raw);
+            }
+        };
+        set("sip_uri", (&*self.sip_uri).into());
+        if self.transport_given {
+            set("transport", self.transport.as_str().into());
+        }
+        if !self.enabled {
+            set("enabled", false.into());
+        }
+        if self.heartbeat_seconds != HEARTBEAT_SECONDS {
+            set("heartbeat_seconds", self.heartbeat_seconds.into());
+        }
+        if let Some(max) = self.max_channels {
+            set("max_channels", max.into());
+        }
+        if let Some(max) = self.max_cps {
+            set("max_cps", max.into());
+        }
+        if let Some(group) = &self.group {
+            set("group", (&**group).into());
+        }
+        if self.priority != 0 {
+            set("priority", self.priority.into());
+        }
+        if self.weight != WEIGHT {
+            set("weight", self.weight.into());
+        }
+        if !self.sources.is_empty() {
+            set(
+                "sources",
+                self.sources.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
+            );
+        }
+        if let Some(probe) = &self.probe {
+            let mut value = serde_json::json!({
+                "interval_seconds": probe.interval_seconds, "fall": probe.fall, "rise": probe.rise,
+            });
+            if let Some(codes) = &probe.ok_codes {
+                value["ok_codes"] = serde_json::json!(codes);
+            }
+            set("probe", value);
+        }
+        if let Some(codes) = &self.reroute_on {
+            set("reroute_on", codes.iter().copied().collect::<Vec<u16>>().into());
+        }
+        members
+    }
+}

@@ -1,0 +1,445 @@
+//! The registry's state: what `apply` builds and `tick` ages.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::admin::{Admin, Stored};
+use crate::command::Command;
+use crate::lease::{Beat, Lease, Queue};
+use crate::members::Members;
+use crate::parse;
+use crate::trunk::Trunk;
+use crate::view::View;
+
+/// Settings of the registry.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// From the end of a lease to deregistration.
+    pub deregister_after: Duration,
+    /// How long an intent outlives its trunk.
+    pub admin_kept: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            deregister_after: Duration::from_secs(600),
+            admin_kept: Duration::from_secs(30 * 86_400),
+        }
+    }
+}
+
+/// A moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Milliseconds of a clock that never runs backwards.
+    pub mono_ms: u64,
+    /// The time of day, for people and for `until`.
+    pub wall: Timestamp,
+}
+
+/// Something that readers of the registry may want to know.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Of which kind.
+    pub kind: EventKind,
+    /// The trunk.
+    pub id: Arc<str>,
+    /// The trunk as it reads after it; as it last read, when it went.
+    pub view: Option<View>,
+}
+
+/// Kinds of events, in the words of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum EventKind {
+    Deregistered,
+    Down,
+    Registered,
+    Up,
+    Updated,
+}
+
+impl EventKind {
+    /// As the API has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EventKind::Deregistered => "deregistered",
+            EventKind::Down => "down",
+            EventKind::Registered => "registered",
+            EventKind::Up => "up",
+            EventKind::Updated => "updated",
+        }
+    }
+}
+
+/// All trunks.
+#[derive(Debug)]
+pub struct Registry {
+    pub(crate) settings: Settings,
+    pub(crate) trunks: BTreeMap<Arc<str>, Entry>,
+    pub(crate) admins: HashMap<Arc<str>, Intent>,
+    queue: Queue,
+    /// Milliseconds of the clock that do not count against leases.
+    forgiven: u64,
+    last_tick: Option<u64>,
+    next_sweep: u64,
+    events: Vec<Event>,
+    lease_expiries: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub trunk: Arc<Trunk>,
+    pub registered_at: Timestamp,
+    pub modified: u64,
+    pub up: bool,
+    pub lease: Lease,
+}
+
+#[derive(Debug)]
+pub(crate) struct Intent {
+    pub admin: Arc<Admin>,
+    pub modified: u64,
+    pub deregistered_at: Option<Timestamp>,
+    /// Whether its end has been told.
+    ended: bool,
+}
+
+/// A trunk as stored.
+#[derive(Serialize, Deserialize)]
+struct StoredTrunk {
+    registered_at: Timestamp,
+    record: Members,
+}
+
+pub(crate) const TRUNK: &str = "trunk/";
+pub(crate) const ADMIN: &str = "admin/";
+
+/// A longer time between ticks means that this process could not take heartbeats.
+const LONGEST_TICK: u64 = 1000;
+/// After an order to deregister, the time until it is given again.
+const REPEAT: u64 = 5000;
+/// Time between looks at intents.
+const SWEEP: u64 = 500;
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(settings: Settings) -> Registry {
+        Registry {
+            settings,
+            trunks: BTreeMap::new(),
+            admins: HashMap::new(),
+            queue: Queue::default(),
+            forgiven: 0,
+            last_tick: None,
+            next_sweep: 0,
+            events: Vec::new(),
+            lease_expiries: 0,
+        }
+    }
+
+    /// Registered trunks.
+    pub fn len(&self) -> usize {
+        self.trunks.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.trunks.is_empty()
+    }
+
+    /// Leases that have run out since the start.
+    pub fn lease_expiries(&self) -> u64 {
+        self.lease_expiries
+    }
+
+    /// Keys of all records held.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        let trunks = self.trunks.keys().map(|id| format!("{TRUNK}{id}"));
+        trunks.chain(self.admins.keys().map(|id| format!("{ADMIN}{id}")))
+    }
+
+    /// The time that leases live in: it stands still while the process does.
+    pub(crate) fn lease_time(&self, now: Now) -> u64 {
+        let mono = self
+            .last_tick
+            .map_or(now.mono_ms, |last| now.mono_ms.min(last + LONGEST_TICK));
+        mono.saturating_sub(self.forgiven)
+    }
+
+    /// A trunk as it reads now.
+    pub fn view(&self, id: &str, now: Now) -> Option<View> {
+        self.trunks.get(id).map(|entry| self.view_of(entry, now))
+    }
+
+    /// The trunks after an id, in the order of their ids.
+    pub fn views<'a>(&'a self, after: Option<&str>, now: Now) -> impl Iterator<Item = View> + 'a {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.trunks
+            .range::<str, _>((from, Unbounded))
+            .map(move |(_, entry)| self.view_of(entry, now))
+    }
+
+    /// The operator's intent for an id, registered or not, if it holds.
+    pub fn admin(&self, id: &str, now: Now) -> Option<Arc<Admin>> {
+        self.admins
+            .get(id)
+            .filter(|intent| intent.admin.holds(now.wall))
+            .map(|intent| intent.admin.clone())
+    }
+
+    pub(crate) fn view_of(&self, entry: &Entry, now: Now) -> View {
+        let intent = self.admins.get(&entry.trunk.id);
+        let admin = intent
+            .filter(|intent| intent.admin.holds(now.wall))
+            .map(|intent| intent.admin.clone());
+        let deadline = Some(entry.lease.deadline()).filter(|deadline| *deadline != u64::MAX);
+        let lease_expires_at = deadline.and_then(|deadline| {
+            let left = i64::try_from(deadline).ok()? - i64::try_from(self.lease_time(now)).ok()?;
+            now.wall.checked_add(jiff::SignedDuration::from_millis(left)).ok()
+        });
+        View {
+            reasons: View::reasons_of(&entry.trunk, admin.as_deref(), entry.up),
+            trunk: entry.trunk.clone(),
+            admin,
+            up: entry.up,
+            registered_at: entry.registered_at,
+            lease_expires_at,
+            etag: entry.modified.max(intent.map_or(0, |intent| intent.modified)),
+        }
+    }
+
+    /// Renews a lease. No lock is needed beyond a shared one.
+    pub fn heartbeat(&self, id: &str, now: Now) -> Beat {
+        match self.trunks.get(id) {
+            None => Beat::Unknown,
+            Some(entry) if !entry.up => Beat::Lapsed,
+            Some(entry) => {
+                if let Some(lease) = entry.trunk.lease_ms() {
+                    entry.lease.renew(self.lease_time(now) + lease);
+                }
+                Beat::Renewed
+            }
+        }
+    }
+
+    /// A heartbeat for a trunk whose lease may have lapsed.
+    pub fn revive(&mut self, id: &str, now: Now) -> Beat {
+        let at = self.lease_time(now);
+        let Some((id, entry)) = self.trunks.get_key_value(id).map(|(id, _)| id.clone()).and_then(|id| {
+            let entry = self.trunks.get_mut(&id)?;
+            Some((id, entry))
+        }) else {
+            return Beat::Unknown;
+        };
+        if let Some(lease) = entry.trunk.lease_ms() {
+            entry.lease.set(at + lease);
+            self.queue.push(&id, &mut entry.lease, at + lease);
+        }
+        if !std::mem::replace(&mut entry.up, true) {
+            self.tell(EventKind::Up, &id, now);
+        }
+        Beat::Renewed
+    }
+
+    /// Ages the leases; returns what is to be deregistered. Wants to be called several times a second: a longer gap than
+    /// a second counts as one second, as nobody could send a heartbeat meanwhile.
+    pub fn tick(&mut self, now: Now) -> Vec<Command> {
+        if let Some(last) = self.last_tick {
+            self.forgiven += now.mono_ms.saturating_sub(last).saturating_sub(LONGEST_TICK);
+        }
+        self.last_tick = Some(now.mono_ms);
+        let at = self.lease_time(now);
+        let mut orders = Vec::new();
+        while let Some((due, id)) = self.queue.pop(at) {
+            self.come_up(due, &id, at, now, &mut orders);
+        }
+        if at >= self.next_sweep {
+            self.next_sweep = at + SWEEP;
+            self.sweep(now, &mut orders);
+        }
+        orders
+    }
+
+    fn come_up(&mut self, due: u64, id: &Arc<str>, at: u64, now: Now, orders: &mut Vec<Command>) {
+        let deregister_after = self.settings.deregister_after.as_millis() as u64;
+        let Some(entry) = self.trunks.get_mut(id).filter(|entry| entry.trunk.lease_ms().is_some()) else {
+            return;
+        };
+        if !entry.lease.takes(due) {
+            return;
+        }
+        let deadline = entry.lease.deadline();
+        let gone_at = deadline.saturating_add(deregister_after);
+        if deadline > at {
+            return self.queue.push(id, &mut entry.lease, deadline);
+        }
+        if std::mem::take(&mut entry.up) {
+            self.queue.push(id, &mut entry.lease, gone_at);
+            self.lease_expiries += 1;
+            return self.tell(EventKind::Down, id, now);
+        }
+        if gone_at > at {
+            return self.queue.push(id, &mut entry.lease, gone_at);
+        }
+        orders.push(Command::Expire {
+            id: id.to_string(),
+            modified: entry.modified,
+        });
+        self.queue.push(id, &mut entry.lease, at + REPEAT);
+    }
+
+    /// Looks at intents: those that have ended, and those whose trunk is long gone.
+    fn sweep(&mut self, now: Now, orders: &mut Vec<Command>) {
+        let kept = jiff::SignedDuration::try_from(self.settings.admin_kept).unwrap_or(jiff::SignedDuration::MAX);
+        let mut ended = Vec::new();
+        for (id, intent) in &mut self.admins {
+            if !intent.ended && !intent.admin.holds(now.wall) {
+                intent.ended = true;
+                ended.push(id.clone());
+            }
+            if intent
+                .deregistered_at
+                .is_some_and(|at| now.wall.duration_since(at) > kept)
+            {
+                orders.push(Command::PurgeAdmin {
+                    id: id.to_string(),
+                    modified: intent.modified,
+                });
+            }
+        }
+        for id in ended {
+            if self.trunks.contains_key(&id) {
+                self.tell(EventKind::Updated, &id, now);
+            }
+        }
+    }
+
+    /// Takes over a change from the store: a key with its value, creation and modification revision, or none
+    /// when it was deleted. Values that cannot be read are left out, as a newer version may have written them.
+    pub fn apply(&mut self, key: &str, entry: Option<(&[u8], u64, u64)>, now: Now) {
+        if let Some(id) = key.strip_prefix(TRUNK) {
+            match entry {
+                Some((value, _, modified)) => self.apply_trunk(id, value, modified, now),
+                None => self.forget_trunk(id, now),
+            }
+        } else if let Some(id) = key.strip_prefix(ADMIN) {
+            match entry {
+                Some((value, _, modified)) => self.apply_admin(id, value, modified),
+                None => drop(self.admins.remove(id)),
+            }
+            if self.trunks.contains_key(id) {
+                let id = Arc::from(id);
+                self.tell(EventKind::Updated, &id, now);
+            }
+        }
+    }
+
+    fn apply_trunk(&mut self, id: &str, value: &[u8], modified: u64, now: Now) {
+        let id = self
+            .trunks
+            .get_key_value(id)
+            .map_or_else(|| Arc::from(id), |(id, _)| id.clone());
+        let Ok(stored) = serde_json::from_slice::<StoredTrunk>(value) else {
+            return;
+        };
+        let Ok(trunk) = parse::trunk(&id, &stored.record) else {
+            return;
+        };
+        let trunk = Arc::new(trunk);
+        let at = self.lease_time(now);
+        let deadline = trunk.lease_ms().map_or(u64::MAX, |lease| at + lease);
+        let (kind, revived) = match self.trunks.get_mut(&id) {
+            Some(entry) if entry.modified >= modified => return,
+            Some(entry) => {
+                entry.trunk = trunk;
+                entry.registered_at = stored.registered_at;
+                entry.modified = modified;
+                (EventKind::Updated, !std::mem::replace(&mut entry.up, true))
+            }
+            None => {
+                let entry = Entry {
+                    trunk,
+                    registered_at: stored.registered_at,
+                    modified,
+                    up: true,
+                    lease: Lease::new(),
+                };
+                self.trunks.insert(id.clone(), entry);
+                (EventKind::Registered, false)
+            }
+        };
+        if let Some(entry) = self.trunks.get_mut(&id) {
+            entry.lease.set(deadline);
+            if deadline != u64::MAX {
+                self.queue.push(&id, &mut entry.lease, deadline);
+            }
+        }
+        self.tell(kind, &id, now);
+        if revived {
+            self.tell(EventKind::Up, &id, now);
+        }
+    }
+
+    fn forget_trunk(&mut self, id: &str, now: Now) {
+        let Some((id, entry)) = self.trunks.remove_entry(id) else {
+            return;
+        };
+        let view = Some(self.view_of(&entry, now));
+        self.events.push(Event {
+            kind: EventKind::Deregistered,
+            id,
+            view,
+        });
+    }
+
+    fn apply_admin(&mut self, id: &str, value: &[u8], modified: u64) {
+        let Ok(stored) = serde_json::from_slice::<Stored>(value) else {
+            return;
+        };
+        let admin = Admin {
+            state: stored.state,
+            reason: stored.reason,
+            until: stored.until,
+        };
+        let intent = Intent {
+            admin: Arc::new(admin),
+            modified,
+            deregistered_at: stored.deregistered_at,
+            ended: false,
+        };
+        let id = self
+            .trunks
+            .get_key_value(id)
+            .map_or_else(|| Arc::from(id), |(id, _)| id.clone());
+        self.admins.insert(id, intent);
+    }
+
+    fn tell(&mut self, kind: EventKind, id: &Arc<str>, now: Now) {
+        let view = self.view(id, now);
+        self.events.push(Event {
+            kind,
+            id: id.clone(),
+            view,
+        });
+    }
+
+    /// What has happened since the last time.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+pub(crate) fn store_trunk(trunk: &Trunk, registered_at: Timestamp) -> Vec<u8> {
+    serde_json::to_vec(&StoredTrunk {
+        registered_at,
+        record: trunk.to_members(),
+    })
+    .unwrap_or_default()
+}

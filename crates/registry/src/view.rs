@@ -1,0 +1,135 @@
+//! A trunk as it reads: three parts of three writers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::admin::{Admin, AdminState};
+use crate::trunk::Trunk;
+
+/// Why a trunk gets no calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Reason {
+    Disabled,
+    Draining,
+    LeaseExpired,
+    OutOfService,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Disabled => "disabled",
+            Reason::Draining => "draining",
+            Reason::LeaseExpired => "lease expired",
+            Reason::OutOfService => "out of service",
+        })
+    }
+}
+
+/// A trunk at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The registrant's record.
+    pub trunk: Arc<Trunk>,
+    /// The operator's intent, if it holds.
+    pub admin: Option<Arc<Admin>>,
+    /// Whether the lease stands.
+    pub up: bool,
+    /// Why it gets no calls, as far as the registry knows.
+    pub reasons: Vec<Reason>,
+    /// When this registration began.
+    pub registered_at: Timestamp,
+    /// When the lease runs out, or ran out; none without a lease.
+    pub lease_expires_at: Option<Timestamp>,
+    /// Changes whenever the record or the intent does.
+    pub etag: u64,
+}
+
+impl View {
+    pub(crate) fn reasons_of(trunk: &Trunk, admin: Option<&Admin>, up: bool) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        if !up {
+            reasons.push(Reason::LeaseExpired);
+        }
+        if !trunk.enabled {
+            reasons.push(Reason::Disabled);
+        }
+        match admin.map(|admin| admin.state) {
+            Some(AdminState::Draining) => reasons.push(Reason::Draining),
+            Some(AdminState::OutOfService) => reasons.push(Reason::OutOfService),
+            Some(AdminState::InService) | None => {}
+        }
+        reasons
+    }
+
+    /// Appends the record as the API shows it. `live_reasons` and `active_calls` are what the router sees.
+    pub fn write_json(&self, out: &mut Vec<u8>, live_reasons: &[String], active_calls: u32) {
+        let trunk = &*self.trunk;
+        let reasons: Vec<String> = self
+            .reasons
+            .iter()
+            .map(ToString::to_string)
+            .chain(live_reasons.iter().cloned())
+            .collect();
+        let probe = trunk.probe.as_ref().map(|probe| {
+            let mut value = json!({
+                "interval_seconds": probe.interval_seconds, "fall": probe.fall, "rise": probe.rise,
+            });
+            if let Some(codes) = &probe.ok_codes {
+                value["ok_codes"] = json!(codes);
+            }
+            value
+        });
+        out.push(b'{');
+        let mut first = true;
+        let mut member = |out: &mut Vec<u8>, name: &str, value: &dyn erased::Json| {
+            if !std::mem::take(&mut first) {
+                out.push(b',');
+            }
+            erased::Json::write(name, out);
+            out.push(b':');
+            value.write(out);
+        };
+        member(out, "id", &&*trunk.id);
+        member(out, "sip_uri", &&*trunk.sip_uri);
+        member(out, "transport", &trunk.transport.as_str());
+        member(out, "enabled", &trunk.enabled);
+        member(out, "heartbeat_seconds", &trunk.heartbeat_seconds);
+        member(out, "status", &if self.up { "up" } else { "down" });
+        member(out, "status_reasons", &reasons);
+        member(out, "max_channels", &trunk.max_channels);
+        member(out, "max_cps", &trunk.max_cps);
+        member(out, "group", &trunk.group());
+        member(out, "priority", &trunk.priority);
+        member(out, "weight", &trunk.weight);
+        member(out, "sources", &&*trunk.sources);
+        member(out, "probe", &probe);
+        member(out, "reroute_on", &trunk.reroute_on());
+        member(out, "admin", &self.admin.as_deref());
+        member(out, "registered_at", &self.registered_at);
+        member(out, "lease_expires_at", &self.lease_expires_at);
+        member(out, "active_calls", &active_calls);
+        for (name, raw) in trunk.extra.iter() {
+            member(out, name, &raw);
+        }
+        out.push(b'}');
+    }
+}
+
+/// Writes any serialisable value; an object-safe face of serde for one function.
+mod erased {
+    pub trait Json {
+        fn write(&self, out: &mut Vec<u8>);
+    }
+
+    impl<T: serde::Serialize + ?Sized> Json for T {
+        fn write(&self, out: &mut Vec<u8>) {
+            // A Vec takes every write, and none of these values can fail to serialise.
+            let _ = serde_json::to_writer(out, self);
+        }
+    }
+}
