@@ -1,1 +1,273 @@
 //! The one path of every change: decide, commit, apply, tell.
+//!
+//! Whoever changes a trunk (a registrant, an operator, the lease clock itself) sends a [`Command`] to
+//! [`Control::execute`]. The registry decides on the state that it sees, the store makes the decision durable if that
+//! state still held, the store's change stream brings it into the registry in memory ([`mirror`]), and readers of the
+//! [`Feed`] and of the generation hear of it. A caller is answered when all that has happened, so what it does next sees
+//! its own change. Heartbeats are the one exception, by design: they renew a lease in memory and touch no disk; a restart
+//! gives every lease its full length anew, so nothing is lost by that.
+
+mod clock;
+mod feed;
+mod health;
+mod mirror;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use registry::{Beat, Command, Now, Outcome, Registry, Violation};
+use store::{Bytes, CommitError, Expect, Revision, Store, StoreError, Watch, WatchError, Write};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::info;
+
+pub use self::feed::{EventId, Feed, InvalidEventId, KEPT as EVENTS_KEPT, Lost};
+use self::health::Health;
+use self::mirror::{META, Mirror};
+use self::turns::Turns;
+
+/// How often a command is decided again after another process changed the same record in between.
+const ATTEMPTS: usize = 16;
+
+/// How long a command waits to see its own change before it says that the store is in trouble.
+const VISIBLE: Duration = Duration::from_secs(5);
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The registry refuses it.
+    #[error("{0}")]
+    Refused(Violation),
+    /// The store cannot take it now, or does not say whether it did. Worth trying again.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Why the registry could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The records cannot be read.
+    #[error("cannot load the registry: {0}")]
+    List(#[from] StoreError),
+    /// The store does not tell of its changes.
+    #[error("cannot follow the registry's changes: {0}")]
+    Watch(#[from] WatchError),
+}
+
+/// The registry, its store and its clock. Dropping it stops its tasks.
+pub struct Control {
+    core: Arc<Core>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the commands and the tasks share.
+pub(crate) struct Core {
+    store: Arc<dyn Store>,
+    mirror: Mirror,
+    health: Health,
+    turns: Turns,
+}
+
+impl Control {
+    /// Loads the registry and starts the change stream and the lease clock. Every lease begins at its full length.
+    ///
+    /// Must be called within a tokio runtime, where its tasks then run.
+    pub async fn open(store: Arc<dyn Store>, settings: registry::Settings) -> Result<Arc<Control>, OpenError> {
+        let boot = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
+        let mirror = Mirror::new(settings, boot);
+        let core = Arc::new(Core {
+            store,
+            mirror,
+            health: Health::default(),
+            turns: Turns::default(),
+        });
+        let watch = core.load().await?;
+        info!(
+            revision = core.mirror.applied(),
+            trunks = core.mirror.read(|r, _| r.len()),
+            "registry loaded"
+        );
+        let tasks = vec![
+            tokio::spawn(tasks::follow(core.clone(), watch)),
+            tokio::spawn(tasks::keep_time(core.clone())),
+            tokio::spawn(tasks::stand_sentry(core.clone())),
+        ];
+        Ok(Arc::new(Control {
+            core,
+            tasks: Mutex::new(tasks),
+        }))
+    }
+
+    /// Carries out a command; returns when it is durable and every reader sees it. Commands for one trunk are carried
+    /// out one after another, in the order of their calls.
+    ///
+    /// Dropping the future does not call the command back once it has reached the store.
+    pub async fn execute(&self, command: Command) -> Result<Outcome, ExecuteError> {
+        self.core.execute(command).await
+    }
+
+    /// Renews a lease: no disk, no channel, no lock but a shared one (unless the lease had lapsed).
+    pub fn heartbeat(&self, id: &str) -> Beat {
+        self.core.mirror.heartbeat(id)
+    }
+
+    /// Reads the registry. Hold it short: changes wait.
+    pub fn read<R>(&self, f: impl FnOnce(&Registry, Now) -> R) -> R {
+        self.core.mirror.read(f)
+    }
+
+    /// Reads the registry and takes a feed that begins exactly where the reading stands.
+    pub fn read_and_follow<R>(&self, f: impl FnOnce(&Registry, Now) -> R) -> (R, Feed) {
+        self.core.mirror.read_and_follow(f)
+    }
+
+    /// What happens after `id`, if that is still kept ([`Feed::resumed`]); else what happens from now on.
+    pub fn events_after(&self, id: Option<EventId>) -> Feed {
+        self.core.mirror.ring().after(id)
+    }
+
+    /// The last event's id.
+    pub fn position(&self) -> EventId {
+        self.core.mirror.ring().last()
+    }
+
+    /// A counter that moves whenever routing may have to change: a record, an intent, or a lease did.
+    pub fn generation(&self) -> watch::Receiver<u64> {
+        self.core.mirror.generation()
+    }
+
+    /// The store's revision that readers see.
+    pub fn revision(&self) -> Revision {
+        self.core.mirror.applied()
+    }
+
+    /// Whether requests should come here; if not, why.
+    pub fn ready(&self) -> Result<(), String> {
+        self.core.health.verdict(self.core.mirror.clock.tick_age())
+    }
+
+    /// How long ago leases were last looked at.
+    pub fn clock_age(&self) -> Duration {
+        self.core.mirror.clock.tick_age()
+    }
+
+    /// A value that must outlive restarts (a key, say): the stored one, or `make`'s, stored before it is returned.
+    ///
+    /// All processes over one store get the same value.
+    pub async fn secret(&self, name: &str, make: impl FnOnce() -> Vec<u8> + Send) -> Result<Bytes, StoreError> {
+        let key = format!("{META}{name}");
+        if let Some(entry) = self.core.store.get(&key).await? {
+            return Ok(entry.value);
+        }
+        let made = Bytes::from(make());
+        let write = Write::put(key.as_str(), made.clone()).expecting(Expect::Absent);
+        match self.core.store.commit(vec![write]).await {
+            Ok(_) => Ok(made),
+            // Somebody else was first (or we were, unknowingly): theirs counts.
+            Err(refused) => match self.core.store.get(&key).await? {
+                Some(entry) => Ok(entry.value),
+                None => Err(StoreError::Unavailable(refused.to_string())),
+            },
+        }
+    }
+
+    /// Stops the tasks and waits until they hold the store no more. Commands still work, but nobody sees their change.
+    pub async fn stop(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            task.abort();
+            // Cancelled is what it should be; a panic has been reported by the runtime.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        for task in &*self.tasks.lock() {
+            task.abort();
+        }
+    }
+}
+
+impl Core {
+    /// Takes over what is stored; returns the stream of what comes after.
+    pub(crate) async fn load(&self) -> Result<Watch, OpenError> {
+        let listing = self.store.list("").await?;
+        self.mirror.adopt(&listing);
+        Ok(self.store.watch(listing.revision).await?)
+    }
+
+    pub(crate) async fn execute(&self, command: Command) -> Result<Outcome, ExecuteError> {
+        let unavailable = |why: &str| ExecuteError::Unavailable(why.to_owned());
+        let _turn = self.turns.take(trunk(&command)).await;
+        for _ in 0..ATTEMPTS {
+            let decision = self
+                .mirror
+                .read(|registry, now| registry.decide(&command, now))
+                .map_err(ExecuteError::Refused)?;
+            if decision.writes.is_empty() {
+                return Ok(decision.outcome);
+            }
+            let batch = decision.writes.into_iter().map(write).collect();
+            match self.store.commit(batch).await {
+                Ok(revision) => {
+                    self.health.write(Ok(()));
+                    let shown = timeout(VISIBLE, self.mirror.caught_up(revision)).await;
+                    return shown
+                        .map(|()| decision.outcome)
+                        .map_err(|_| unavailable("written, but the change stream does not bring it"));
+                }
+                Err(CommitError::Conflict { .. }) => {
+                    // We decided on what was no longer true: see what is, then decide again.
+                    let now = self.store.revision().await;
+                    if timeout(VISIBLE, self.mirror.caught_up(now)).await.is_err() {
+                        return Err(unavailable("the change stream stands still"));
+                    }
+                }
+                Err(CommitError::Unavailable(why)) => {
+                    self.health.write(Err(why.clone()));
+                    return Err(ExecuteError::Unavailable(why));
+                }
+                Err(refused @ (CommitError::Invalid(_) | CommitError::TooLarge(_))) => {
+                    return Err(ExecuteError::Unavailable(refused.to_string()));
+                }
+            }
+        }
+        Err(unavailable("the record changes faster than it can be decided on"))
+    }
+}
+
+/// The registry knows no store; this is the seam between the two.
+fn write(decided: registry::Write) -> Write {
+    let expect = match decided.expect {
+        registry::Expect::Any => Expect::Any,
+        registry::Expect::Absent => Expect::Absent,
+        registry::Expect::Modified(revision) => Expect::Modified(revision),
+    };
+    Write {
+        key: decided.key,
+        expect,
+        value: decided.value.map(Bytes::from),
+    }
+}
+
+/// The trunk that a command is about.
+fn trunk(command: &Command) -> &str {
+    match command {
+        Command::Register { id, .. }
+        | Command::Patch { id, .. }
+        | Command::Deregister { id, .. }
+        | Command::SetAdmin { id, .. }
+        | Command::ClearAdmin { id }
+        | Command::Expire { id, .. }
+        | Command::PurgeAdmin { id, .. } => id,
+    }
+}

@@ -1,0 +1,178 @@
+//! The registry in memory, kept equal to the store by its change stream, and everybody who waits for it.
+//!
+//! All changes of the records come from the stream, also our own: a command that was committed is applied here when the
+//! stream brings it, never earlier and never from elsewhere. So every process that watches the same store walks through
+//! the same states, and a reader never sees a record that a crash could take back.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use registry::{Beat, Command, Now, Registry};
+use store::{Change, Listing, Revision};
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::Clock;
+use crate::feed::{Feed, Ring};
+
+/// Keys under this prefix are control's own and no business of the registry's.
+pub(crate) const META: &str = "meta/";
+
+pub(crate) struct Mirror {
+    pub(crate) clock: Clock,
+    state: RwLock<State>,
+    ring: Arc<Ring>,
+    /// Moves whenever routing may have to change.
+    generation: watch::Sender<u64>,
+    /// Commands that wait to read their own write, by the revision that they wait for.
+    waiting: Mutex<BTreeMap<Revision, Vec<oneshot::Sender<()>>>>,
+}
+
+struct State {
+    registry: Registry,
+    applied: Revision,
+}
+
+impl Mirror {
+    pub(crate) fn new(settings: registry::Settings, boot: u64) -> Mirror {
+        Mirror {
+            clock: Clock::start(),
+            state: RwLock::new(State {
+                registry: Registry::new(settings),
+                applied: 0,
+            }),
+            ring: Ring::new(boot),
+            generation: watch::Sender::new(0),
+            waiting: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&Registry, Now) -> R) -> R {
+        let state = self.state.read();
+        f(&state.registry, self.clock.now())
+    }
+
+    /// Reads, and takes a feed that begins exactly where the reading stands.
+    pub(crate) fn read_and_follow<R>(&self, f: impl FnOnce(&Registry, Now) -> R) -> (R, Feed) {
+        let state = self.state.read();
+        // Events are pushed under the write lock only, so none can fall between the two.
+        (f(&state.registry, self.clock.now()), self.ring.after(None))
+    }
+
+    pub(crate) fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    pub(crate) fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    pub(crate) fn applied(&self) -> Revision {
+        self.state.read().applied
+    }
+
+    /// A heartbeat takes the shared lock and writes one atomic; only one that brings a lapsed trunk back takes more.
+    pub(crate) fn heartbeat(&self, id: &str) -> Beat {
+        let beat = self.read(|registry, now| registry.heartbeat(id, now));
+        if beat != Beat::Lapsed {
+            return beat;
+        }
+        let mut state = self.state.write();
+        let beat = state.registry.revive(id, self.clock.now());
+        self.tell(state, false);
+        beat
+    }
+
+    /// Looks at the leases; returns what is due for deregistration.
+    pub(crate) fn tick(&self) -> Vec<Command> {
+        let mut state = self.state.write();
+        let due = state.registry.tick(self.clock.now());
+        self.tell(state, false);
+        self.clock.tick();
+        due
+    }
+
+    /// Applies one batch of the change stream.
+    pub(crate) fn apply(&self, changes: &[Change]) {
+        let Some(revision) = changes.first().map(|change| change.revision) else {
+            return;
+        };
+        let mut state = self.state.write();
+        let now = self.clock.now();
+        for change in changes.iter().filter(|change| !change.key.starts_with(META)) {
+            let entry = change
+                .entry
+                .as_ref()
+                .map(|entry| (&entry.value[..], entry.created, entry.modified));
+            state.registry.apply(&change.key, entry, now);
+        }
+        state.applied = revision;
+        self.tell(state, true);
+        self.release(revision);
+    }
+
+    /// Makes the registry equal to a listing, whatever it holds: at the start, and when the stream could not be resumed.
+    pub(crate) fn adopt(&self, listing: &Listing) {
+        let mut state = self.state.write();
+        let first = state.applied == 0 && state.registry.is_empty();
+        let listed: HashSet<&str> = listing.entries.iter().map(|entry| entry.key.as_str()).collect();
+        let gone: Vec<String> = state
+            .registry
+            .keys()
+            .filter(|key| !listed.contains(key.as_str()))
+            .collect();
+        for key in gone {
+            state.registry.apply(&key, None, self.clock.now());
+        }
+        for entry in listing.entries.iter().filter(|entry| !entry.key.starts_with(META)) {
+            // Asked each time: a lease must not be shortened by how long the loading takes.
+            let now = self.clock.now();
+            state
+                .registry
+                .apply(&entry.key, Some((&entry.value[..], entry.created, entry.modified)), now);
+            if first {
+                // What was there before us is no news.
+                state.registry.take_events();
+            }
+        }
+        state.applied = listing.revision;
+        self.tell(state, true);
+        self.release(listing.revision);
+    }
+
+    /// Returns once the mirror shows `revision`. Cancel safe.
+    pub(crate) async fn caught_up(&self, revision: Revision) {
+        let shown = {
+            let mut waiting = self.waiting.lock();
+            // Asked under the lock of those who wait: `release` comes after the revision has moved.
+            if self.state.read().applied >= revision {
+                return;
+            }
+            let (release, shown) = oneshot::channel();
+            waiting.entry(revision).or_default().push(release);
+            shown
+        };
+        // An error means that the mirror itself is gone, and nobody is left to wait for it.
+        let _ = shown.await;
+    }
+
+    fn release(&self, revision: Revision) {
+        let mut waiting = self.waiting.lock();
+        let later = waiting.split_off(&(revision + 1));
+        let ready = std::mem::replace(&mut *waiting, later);
+        drop(waiting);
+        for release in ready.into_values().flatten() {
+            // One that gave up waiting is no loss.
+            let _ = release.send(());
+        }
+    }
+
+    /// Publishes what a change of the registry brought about, then lets others at it.
+    fn tell(&self, mut state: RwLockWriteGuard<'_, State>, changed: bool) {
+        let events = state.registry.take_events();
+        if changed || !events.is_empty() {
+            self.generation.send_modify(|generation| *generation += 1);
+        }
+        self.ring.push(events);
+    }
+}

@@ -1,0 +1,322 @@
+//! Commands, leases, restarts and feeds over a real store in a temporary directory.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use registry::{Condition, Event, EventKind, Settings};
+use store::embedded::{Embedded, Options};
+use store::{Entry, Listing};
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn open(dir: &TempDir) -> Arc<Control> {
+    let store = Embedded::open(dir.path(), Options::default()).unwrap();
+    Control::open(Arc::new(store), Settings::default()).await.unwrap()
+}
+
+/// Closes for good, so that the directory can be opened again.
+async fn close(control: Arc<Control>) {
+    control.stop().await;
+    assert_eq!(Arc::strong_count(&control), 1, "nobody else may hold the registry");
+}
+
+fn register(id: &str, members: &str) -> Command {
+    let body = format!(r#"{{"sip_uri":"sip:192.0.2.1"{members}}}"#).into_bytes();
+    Command::Register {
+        id: id.into(),
+        body,
+        condition: Condition::default(),
+    }
+}
+
+fn deregister(id: &str) -> Command {
+    Command::Deregister {
+        id: id.into(),
+        condition: Condition::default(),
+    }
+}
+
+fn weight(control: &Control, id: &str) -> Option<u32> {
+    control.read(|registry, now| registry.view(id, now).map(|view| view.trunk.weight))
+}
+
+fn is_up(control: &Control, id: &str) -> Option<bool> {
+    control.read(|registry, now| registry.view(id, now).map(|view| view.up))
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn events(feed: &mut Feed) -> Vec<(EventId, Arc<Event>)> {
+    timeout(PATIENCE, feed.next())
+        .await
+        .expect("events come")
+        .expect("the feed keeps up")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_visible_when_it_is_answered() {
+    let dir = TempDir::new().unwrap();
+    let control = open(&dir).await;
+    let caller = |w: u32| {
+        let control = control.clone();
+        async move {
+            let id = format!("t{w}");
+            for n in 1..=40 {
+                control
+                    .execute(register(&id, &format!(r#","weight":{n}"#)))
+                    .await
+                    .unwrap();
+                assert_eq!(weight(&control, &id), Some(n), "a caller reads its own write");
+            }
+            control.execute(deregister(&id)).await.unwrap();
+            assert_eq!(weight(&control, &id), None, "a caller reads its own deletion");
+        }
+    };
+    let callers: Vec<_> = (0..16).map(|w| tokio::spawn(caller(w))).collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(control.revision(), 16 * 41);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contended_commands_are_decided_anew() {
+    let dir = TempDir::new().unwrap();
+    let control = open(&dir).await;
+    let callers: Vec<_> = (1..=8)
+        .map(|w| {
+            let control = control.clone();
+            tokio::spawn(async move {
+                for n in 0..20 {
+                    control
+                        .execute(register("same", &format!(r#","weight":{}"#, w * 100 + n)))
+                        .await
+                        .unwrap();
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert!(weight(&control, "same").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_every_trunk_and_its_lease() {
+    let dir = TempDir::new().unwrap();
+    let control = open(&dir).await;
+    for n in 0..50 {
+        control
+            .execute(register(
+                &format!("t{n:02}"),
+                &format!(r#","weight":{},"note":"kept""#, n + 1),
+            ))
+            .await
+            .unwrap();
+    }
+    control.execute(deregister("t07")).await.unwrap();
+    let revision = control.revision();
+    close(control).await;
+
+    let control = open(&dir).await;
+    assert_eq!(control.revision(), revision);
+    assert_eq!(control.read(|registry, _| registry.len()), 49);
+    for n in (0..50).filter(|n| *n != 7) {
+        assert_eq!(weight(&control, &format!("t{n:02}")), Some(n + 1));
+        assert_eq!(
+            is_up(&control, &format!("t{n:02}")),
+            Some(true),
+            "a restart expires nothing"
+        );
+    }
+    assert_eq!(weight(&control, "t07"), None, "nothing deleted is back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_made_once() {
+    let dir = TempDir::new().unwrap();
+    let control = open(&dir).await;
+    let first = control.secret("key", || b"first".to_vec()).await.unwrap();
+    assert_eq!(&first[..], b"first");
+    assert_eq!(
+        &control.secret("key", || b"second".to_vec()).await.unwrap()[..],
+        b"first"
+    );
+    close(control).await;
+    let control = open(&dir).await;
+    assert_eq!(
+        &control.secret("key", || b"third".to_vec()).await.unwrap()[..],
+        b"first",
+        "it survives a restart"
+    );
+    assert_eq!(
+        &control.secret("other", || b"other".to_vec()).await.unwrap()[..],
+        b"other"
+    );
+    assert_eq!(control.read(|registry, _| registry.len()), 0, "a secret is no trunk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_resumes_where_it_was_left() {
+    let dir = TempDir::new().unwrap();
+    let control = open(&dir).await;
+    let (count, mut feed) = control.read_and_follow(|registry, _| registry.len());
+    assert_eq!(count, 0);
+    assert!(!feed.resumed());
+    control.execute(register("a", "")).await.unwrap();
+    control.execute(register("b", "")).await.unwrap();
+
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(events(&mut feed).await);
+    }
+    let ids: Vec<String> = seen.iter().map(|(_, event)| event.id.to_string()).collect();
+    assert_eq!(ids, ["a", "b"]);
+    assert!(seen.iter().all(|(_, event)| event.kind == EventKind::Registered));
+    assert_eq!(feed.position(), seen[1].0);
+    assert_eq!(
+        seen[1].0.to_string().parse(),
+        Ok(seen[1].0),
+        "an id survives being written down"
+    );
+
+    let mut again = control.events_after(Some(seen[0].0));
+    assert!(again.resumed());
+    assert_eq!(
+        events(&mut again).await[0].0,
+        seen[1].0,
+        "exactly the event after the one named"
+    );
+    let mut current = control.events_after(Some(seen[1].0));
+    assert!(current.resumed());
+    let quiet = timeout(Duration::from_millis(20), current.next()).await;
+    assert!(quiet.is_err(), "nothing happened since: {quiet:?}");
+    control.execute(deregister("a")).await.unwrap();
+    assert_eq!(events(&mut current).await[0].1.kind, EventKind::Deregistered);
+
+    let future = EventId {
+        seq: 1_000_000,
+        ..seen[1].0
+    };
+    let elsewhere = EventId {
+        boot: seen[1].0.boot - 1,
+        ..seen[1].0
+    };
+    for id in [None, Some(future), Some(elsewhere)] {
+        let feed = control.events_after(id);
+        assert!(!feed.resumed(), "{id:?} cannot be resumed from");
+        assert_eq!(feed.position(), control.position(), "so the feed starts from now");
+    }
+}
+
+#[test]
+fn what_is_no_event_id_is_refused() {
+    for text in [
+        "",
+        "-",
+        "1",
+        "1-",
+        "-1",
+        "a-1",
+        "1-2-3",
+        "1--2",
+        "99999999999999999999999-1",
+    ] {
+        assert_eq!(text.parse::<EventId>(), Err(InvalidEventId), "{text:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_generation_moves_with_every_change_and_no_heartbeat() {
+    let dir = TempDir::new().unwrap();
+    let control = open(&dir).await;
+    let mut generation = control.generation();
+    generation.mark_unchanged();
+    control.execute(register("a", "")).await.unwrap();
+    assert!(generation.has_changed().unwrap());
+    generation.mark_unchanged();
+    let before = control.revision();
+    assert_eq!(control.heartbeat("a"), Beat::Renewed);
+    assert_eq!(control.heartbeat("unknown"), Beat::Unknown);
+    assert!(!generation.has_changed().unwrap(), "a heartbeat rebuilds no table");
+    assert_eq!(control.revision(), before, "a heartbeat writes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_record_that_is_the_same_is_not_written() {
+    let dir = TempDir::new().unwrap();
+    let control = open(&dir).await;
+    control.execute(register("a", "")).await.unwrap();
+    let before = control.revision();
+    control.execute(register("a", "")).await.unwrap();
+    assert_eq!(control.revision(), before);
+}
+
+/// A store that can be told to refuse writes.
+struct Moody {
+    store: Embedded,
+    refuses: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Store for Moody {
+    async fn commit(&self, batch: Vec<Write>) -> Result<Revision, CommitError> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(CommitError::Unavailable("moody".into()));
+        }
+        self.store.commit(batch).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        self.store.list(prefix).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn watch(&self, after: Revision) -> Result<Watch, WatchError> {
+        self.store.watch(after).await
+    }
+
+    async fn revision(&self) -> Revision {
+        self.store.revision().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_writes_makes_us_unready_until_it_takes_them() {
+    let dir = TempDir::new().unwrap();
+    let store = Embedded::open(dir.path(), Options::default()).unwrap();
+    let refuses = Arc::new(AtomicBool::new(false));
+    let store = Arc::new(Moody {
+        store,
+        refuses: refuses.clone(),
+    });
+    let control = Control::open(store, Settings::default()).await.unwrap();
+    control.execute(register("a", "")).await.unwrap();
+    assert_eq!(control.ready(), Ok(()));
+
+    refuses.store(true, Ordering::SeqCst);
+    let refused = control.execute(register("b", "")).await;
+    assert!(matches!(refused, Err(ExecuteError::Unavailable(_))), "{refused:?}");
+    assert_eq!(control.ready(), Err("store: moody".into()));
+    assert_eq!(weight(&control, "a"), Some(100), "what is known stays readable");
+    assert_eq!(weight(&control, "b"), None);
+    assert_eq!(control.heartbeat("a"), Beat::Renewed, "and heartbeats go on");
+
+    refuses.store(false, Ordering::SeqCst);
+    until("ready again without anybody's write", || control.ready() == Ok(())).await;
+}

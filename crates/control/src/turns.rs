@@ -1,0 +1,35 @@
+//! Turns: commands for one trunk are carried out one after another.
+//!
+//! The store's compare-and-set is what makes a command safe; turns make it fair. Without them many callers of one trunk
+//! would refuse each other's writes, and an unlucky one could lose every race. Turns only order this process's own
+//! commands; between processes the store decides.
+
+use std::hash::{BuildHasher, RandomState};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Trunks share a turn by the hash of their id. Enough that commands for different trunks seldom wait for each other, and
+/// few enough to need no bookkeeping.
+const STRIPES: usize = 1024;
+
+pub(crate) struct Turns {
+    stripes: Box<[Mutex<()>]>,
+    hasher: RandomState,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns {
+            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Turns {
+    /// Waits until it is this caller's turn; callers are served in their order. The turn ends with the guard.
+    pub(crate) async fn take(&self, id: &str) -> MutexGuard<'_, ()> {
+        let stripe = self.hasher.hash_one(id) as usize % STRIPES;
+        self.stripes[stripe].lock().await
+    }
+}
