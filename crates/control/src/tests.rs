@@ -6,8 +6,9 @@ use std::time::Instant;
 use async_trait::async_trait;
 use registry::{Condition, Event, EventKind, Settings};
 use store::embedded::{Embedded, Options};
-use store::{Entry, Listing};
+use store::{Change, Changes, Entry, Listing};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::*;
@@ -221,6 +222,41 @@ async fn a_feed_resumes_where_it_was_left() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_fell_off_the_ring_is_told() {
+    let view = |n: usize| Event {
+        kind: EventKind::Updated,
+        id: n.to_string().into(),
+        view: None,
+    };
+    let ring = crate::feed::Ring::new(1);
+    let mut slow = ring.after(None);
+    let mut kept = ring.after(None);
+    ring.push((1..=EVENTS_KEPT).map(view).collect());
+    assert_eq!(
+        events(&mut kept).await[0].0,
+        EventId { boot: 1, seq: 1 },
+        "all of the ring can be read"
+    );
+    ring.push(vec![view(EVENTS_KEPT + 1)]);
+    assert_eq!(slow.next().await.unwrap_err(), Lost);
+    assert!(
+        !ring.after(Some(EventId { boot: 1, seq: 0 })).resumed(),
+        "what has fallen off cannot be resumed from"
+    );
+
+    let mut oldest = ring.after(Some(EventId { boot: 1, seq: 1 }));
+    assert!(oldest.resumed());
+    let mut seen = Vec::new();
+    while seen.len() < EVENTS_KEPT {
+        seen.extend(events(&mut oldest).await);
+    }
+    for (n, (id, event)) in (2..).zip(&seen) {
+        assert_eq!((id.seq, &*event.id), (n, &*n.to_string()), "in order, without a gap");
+    }
+    assert_eq!(oldest.position(), ring.last());
+}
+
 #[test]
 fn what_is_no_event_id_is_refused() {
     for text in [
@@ -264,10 +300,34 @@ async fn a_replaced_record_that_is_the_same_is_not_written() {
     assert_eq!(control.revision(), before);
 }
 
-/// A store that can be told to refuse writes.
+/// A store that can be told to refuse writes, and whose watches can be told to break off.
 struct Moody {
     store: Embedded,
     refuses: Arc<AtomicBool>,
+    breaks: Arc<Notify>,
+}
+
+/// A watch that says it was compacted when told to.
+struct Breaking(Watch, Arc<Notify>);
+
+#[async_trait]
+impl Changes for Breaking {
+    async fn next(&mut self) -> Result<Vec<Change>, WatchError> {
+        tokio::select! {
+            biased;
+            () = self.1.notified() => Err(WatchError::Compacted { oldest: 0 }),
+            changes = self.0.next() => changes,
+        }
+    }
+}
+
+fn moody(dir: &TempDir) -> Arc<Moody> {
+    let store = Embedded::open(dir.path(), Options::default()).unwrap();
+    Arc::new(Moody {
+        store,
+        refuses: Arc::default(),
+        breaks: Arc::default(),
+    })
 }
 
 #[async_trait]
@@ -288,7 +348,8 @@ impl Store for Moody {
     }
 
     async fn watch(&self, after: Revision) -> Result<Watch, WatchError> {
-        self.store.watch(after).await
+        let watch = self.store.watch(after).await?;
+        Ok(Watch::new(Breaking(watch, self.breaks.clone())))
     }
 
     async fn revision(&self) -> Revision {
@@ -297,14 +358,35 @@ impl Store for Moody {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_off_is_resumed_by_listing_anew() {
+    let dir = TempDir::new().unwrap();
+    let store = moody(&dir);
+    let control = Control::open(store.clone(), Settings::default()).await.unwrap();
+    for n in 0..30 {
+        let id = format!("t{n}");
+        control.execute(register(&id, "")).await.unwrap();
+        store.breaks.notify_one();
+        control.execute(register(&id, r#","weight":7"#)).await.unwrap();
+        assert_eq!(
+            weight(&control, &id),
+            Some(7),
+            "a caller reads its own write, stream or no stream"
+        );
+        if n % 2 == 0 {
+            store.breaks.notify_one();
+            control.execute(deregister(&id)).await.unwrap();
+            assert_eq!(weight(&control, &id), None, "what is gone from the listing is gone");
+        }
+    }
+    assert_eq!(control.read(|registry, _| registry.len()), 15);
+    until("ready", || control.ready() == Ok(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_writes_makes_us_unready_until_it_takes_them() {
     let dir = TempDir::new().unwrap();
-    let store = Embedded::open(dir.path(), Options::default()).unwrap();
-    let refuses = Arc::new(AtomicBool::new(false));
-    let store = Arc::new(Moody {
-        store,
-        refuses: refuses.clone(),
-    });
+    let store = moody(&dir);
+    let refuses = store.refuses.clone();
     let control = Control::open(store, Settings::default()).await.unwrap();
     control.execute(register("a", "")).await.unwrap();
     assert_eq!(control.ready(), Ok(()));

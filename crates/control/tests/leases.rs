@@ -1,4 +1,4 @@
-//! A hundred thousand leases at once, against the real clock.
+//! Leases against the real clock: a hundred thousand at once, and what becomes of those that nobody renews.
 #![allow(clippy::unwrap_used)] // Helpers of a test: a panic is its verdict.
 
 use std::collections::HashMap;
@@ -122,4 +122,60 @@ async fn a_hundred_thousand_leases_lapse_in_time() {
         "a heartbeat brings a lapsed trunk back"
     );
     assert!(lease(&control, 0).0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_that_stays_away_is_deregistered_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Embedded::open(dir.path(), Options::default()).unwrap());
+    let settings = Settings {
+        deregister_after: Duration::from_secs(1),
+        ..Settings::default()
+    };
+    let control = Control::open(store.clone(), settings).await.unwrap();
+    let count = 500;
+    for n in 0..count {
+        let body = if n == 0 {
+            br#"{"sip_uri":"sip:192.0.2.1","heartbeat_seconds":0}"#.to_vec()
+        } else {
+            br#"{"sip_uri":"sip:192.0.2.1","heartbeat_seconds":5}"#.to_vec()
+        };
+        control
+            .execute(Command::Register {
+                id: id(n),
+                body,
+                condition: Condition::default(),
+            })
+            .await
+            .unwrap();
+    }
+    let deadline = Instant::now() + 3 * LEASE;
+    let mut seen_down = false;
+    while control.read(|registry, _| registry.len()) > 2 {
+        assert!(
+            Instant::now() < deadline,
+            "still there: {}",
+            control.read(|registry, _| registry.len())
+        );
+        assert_ne!(control.heartbeat(&id(1)), Beat::Unknown, "one that beats is kept");
+        seen_down |= control
+            .read(|registry, now| registry.view(&id(2), now))
+            .is_some_and(|view| !view.up);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(seen_down, "a trunk is down before it is gone");
+    assert_eq!(control.heartbeat(&id(2)), Beat::Unknown);
+    let left: Vec<String> = store
+        .list("trunk/")
+        .await
+        .unwrap()
+        .entries
+        .into_iter()
+        .map(|entry| entry.key)
+        .collect();
+    assert_eq!(
+        left,
+        [format!("trunk/{}", id(0)), format!("trunk/{}", id(1))],
+        "gone from the store too"
+    );
 }

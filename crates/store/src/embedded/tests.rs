@@ -79,6 +79,39 @@ fn a_file_that_is_no_store_is_refused_and_named() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_is_refused_and_never_served() {
+    let dir = TempDir::new().unwrap();
+    let store = Embedded::open(dir.path(), Options::default()).unwrap();
+    let batch = |n: u32| {
+        (0..50)
+            .map(|i| Write::put(format!("trunk/{n}-{i}"), vec![b'v'; 400]))
+            .collect()
+    };
+    for n in 0..10 {
+        store.commit(batch(n)).await.unwrap();
+    }
+    let whole = store.list("").await.unwrap();
+    drop(store);
+    let path = dir.path().join(FILE_NAME);
+    let good = fs::read(&path).unwrap();
+    let mut refused = 0;
+    // A byte in every page, one page at a time; damage in a page that is not in use must not matter.
+    for page in (0..good.len()).step_by(4096).step_by(7) {
+        let mut bad = good.clone();
+        bad[page + 100] ^= 0x55;
+        fs::write(&path, &bad).unwrap();
+        match Embedded::open(dir.path(), Options::default()) {
+            Ok(store) => assert_eq!(store.list("").await.unwrap(), whole, "damage at {page} was served"),
+            Err(error) => {
+                assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 3, "only {refused} damages were noticed");
+}
+
 #[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let dir = TempDir::new().unwrap();
@@ -270,7 +303,7 @@ fn open_on(dir: &TempDir, disk: &Arc<Disk>, options: Options) -> Embedded {
             .create(true)
             .truncate(false)
             .open(&file)?;
-        Database::builder().create_with_backend(Faulty(FileBackend::new(file)?, disk.clone()))
+        builder(0).create_with_backend(Faulty(FileBackend::new(file)?, disk.clone()))
     };
     Embedded::open_with(path, options, Box::new(opener)).unwrap()
 }

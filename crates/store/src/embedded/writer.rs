@@ -5,6 +5,7 @@
 //! are told, then the writers are answered. So nobody learns of a change that a crash could take back, and a writer that
 //! was answered finds its own revision everywhere.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,8 +26,9 @@ pub(super) type Published = Arc<[Change]>;
 const GROUP_BATCHES: usize = 1024;
 const GROUP_BYTES: usize = 8 << 20;
 
-/// How often a store that failed is opened anew.
-const REOPEN_EVERY: Duration = Duration::from_millis(500);
+/// When a store that failed is opened anew: soon at first, then ever more seldom.
+const REOPEN_AFTER: Duration = Duration::from_millis(100);
+const REOPEN_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 
 /// One caller's batch and where its answer goes.
 pub(super) struct Job {
@@ -73,7 +75,10 @@ impl Writer {
     fn write(&self, group: Vec<Job>) -> bool {
         let base = self.shared.revision.load(Ordering::Acquire);
         let batches: Vec<&[Write]> = group.iter().map(|job| job.batch.as_slice()).collect();
-        match self.transact(base, &batches) {
+        // The database panics on damage that it did not expect. Writers are owed an answer all the same.
+        let result = catch_unwind(AssertUnwindSafe(|| self.transact(base, &batches)))
+            .unwrap_or_else(|_| Err(StoreError::Corrupt("the database panicked".into())));
+        match result {
             Ok(Outcome { verdicts, published }) => {
                 self.publish(published);
                 for (job, verdict) in group.into_iter().zip(verdicts) {
@@ -151,7 +156,8 @@ impl Writer {
     /// After a failed write the database takes no more (what is on disk may differ from what it has in memory), so it is
     /// opened anew until that works; meanwhile writers are answered at once. False when the store is being closed.
     fn recover(&mut self) -> bool {
-        let mut last: Option<Instant> = None;
+        let mut pause = REOPEN_AFTER;
+        let mut next = Instant::now() + pause;
         loop {
             loop {
                 match self.queue.try_recv() {
@@ -160,8 +166,7 @@ impl Writer {
                     Err(mpsc::error::TryRecvError::Disconnected) => return false,
                 }
             }
-            if last.is_none_or(|at| at.elapsed() >= REOPEN_EVERY) {
-                last = Some(Instant::now());
+            if Instant::now() >= next {
                 match self.reopen() {
                     Ok(()) => {
                         info!(file = %self.shared.path.display(), "store recovered");
@@ -169,6 +174,8 @@ impl Writer {
                     }
                     Err(why) => error!(file = %self.shared.path.display(), error = %why, "store still unavailable"),
                 }
+                pause = (2 * pause).min(REOPEN_AT_LEAST_EVERY);
+                next = Instant::now() + pause;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
