@@ -2,7 +2,7 @@
 //!
 //! Whoever changes a trunk (a registrant, an operator, the lease clock itself) sends a [`Command`] to
 //! [`Control::execute`]. The registry decides on the state that it sees, the store makes the decision durable if that
-//! state still held, the store's change stream brings it into the registry in memory ([`mirror`]), and readers of the
+//! state still held, the store's change stream brings it into the registry in memory (`mirror`), and readers of the
 //! [`Feed`] and of the generation hear of it. A caller is answered when all that has happened, so what it does next sees
 //! its own change. Heartbeats are the one exception, by design: they renew a lease in memory and touch no disk; a restart
 //! gives every lease its full length anew, so nothing is lost by that.

@@ -1,6 +1,6 @@
 //! The store port: revisioned records, compare-and-set batches and a change stream.
 //!
-//! What every engine promises, and what [`contract`] checks:
+//! What every engine promises, and what `contract` checks:
 //!
 //! - **Durable first.** [`Store::commit`] returns only when the batch survives the loss of the process (and of the
 //!   machine, as far as its disks tell the truth).

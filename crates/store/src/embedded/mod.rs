@@ -1,7 +1,7 @@
 //! The embedded engine: one file, one writer thread, no other process.
 //!
 //! The file is a redb database: a copy-on-write tree that is whole after a crash at any moment. What this module adds is
-//! the port's promises: revisions, conditions, the change log, shared fsyncs ([`writer`]) and watches ([`follow`]).
+//! the port's promises: revisions, conditions, the change log, shared fsyncs (`writer`) and watches (`follow`).
 
 mod follow;
 mod tables;
