@@ -14,10 +14,7 @@ pub struct Clock {
 impl Clock {
     /// Begins now, at zero.
     pub fn new() -> Clock {
-        Clock {
-            origin: Instant::now(),
-            made: SystemTime::now(),
-        }
+        Clock { origin: Instant::now(), made: SystemTime::now() }
     }
 
     /// The time now.
@@ -27,9 +24,7 @@ impl Clock {
 
     /// The wall-clock time of a moment, for people: right unless the wall clock was set since.
     pub fn wall(&self, time: Time) -> SystemTime {
-        self.made
-            .checked_add(std::time::Duration::from_micros(time.0))
-            .unwrap_or(self.made)
+        self.made.checked_add(std::time::Duration::from_micros(time.0)).unwrap_or(self.made)
     }
 }
 

@@ -72,13 +72,7 @@ pub(crate) struct SlotState {
 
 impl Slot {
     fn new(shard: Shard) -> Slot {
-        Slot {
-            state: Mutex::new(SlotState {
-                shard,
-                latest: Time::default(),
-            }),
-            next: AtomicU64::new(0),
-        }
+        Slot { state: Mutex::new(SlotState { shard, latest: Time::default() }), next: AtomicU64::new(0) }
     }
 
     pub fn is_due(&self, now: Time) -> bool {
@@ -88,8 +82,7 @@ impl Slot {
     /// Called under the lock, after each input.
     pub fn note_timeout(&self, now: Time, next: Option<Time>) {
         let longest = now.0.saturating_add(LONGEST_SLEEP);
-        self.next
-            .store(next.map_or(longest, |next| next.0.min(longest)), Relaxed);
+        self.next.store(next.map_or(longest, |next| next.0.min(longest)), Relaxed);
     }
 }
 
@@ -118,14 +111,7 @@ impl Engine {
     /// # Errors
     /// When the parts do not fit each other, or no thread can be had.
     pub fn start(config: EngineConfig) -> Result<Engine, StartError> {
-        let EngineConfig {
-            sockets,
-            threads,
-            proxy,
-            shards,
-            router,
-            clock,
-        } = config;
+        let EngineConfig { sockets, threads, proxy, shards, router, clock } = config;
         if sockets.is_empty() || sockets.len() > 256 {
             return Err(StartError::Config("it needs 1 to 256 sockets"));
         }
@@ -146,10 +132,7 @@ impl Engine {
             stats: Stats::default(),
             stop: AtomicBool::new(false),
         });
-        let engine = Engine {
-            shared,
-            threads: Mutex::default(),
-        };
+        let engine = Engine { shared, threads: Mutex::default() };
         for number in 0..engine.shared.threads {
             let shared = engine.shared.clone();
             let thread = std::thread::Builder::new()
@@ -178,29 +161,17 @@ impl Engine {
 
     /// Standing calls, in no order. Locks one shard at a time, so a call may begin or end meanwhile.
     pub fn calls(&self) -> Vec<CallView> {
-        self.shared
-            .slots
-            .iter()
-            .flat_map(|slot| slot.state.lock().shard.calls())
-            .collect()
+        self.shared.slots.iter().flat_map(|slot| slot.state.lock().shard.calls()).collect()
     }
 
     /// Server transactions held, those that only wait for late repeats too.
     pub fn transactions(&self) -> usize {
-        self.shared
-            .slots
-            .iter()
-            .map(|slot| slot.state.lock().shard.transactions())
-            .sum()
+        self.shared.slots.iter().map(|slot| slot.state.lock().shard.transactions()).sum()
     }
 
     /// Server transactions without a final answer: what a draining process waits for.
     pub fn undecided(&self) -> usize {
-        self.shared
-            .slots
-            .iter()
-            .map(|slot| slot.state.lock().shard.undecided())
-            .sum()
+        self.shared.slots.iter().map(|slot| slot.state.lock().shard.undecided()).sum()
     }
 
     /// Whether every thread runs. False after [`Self::stop`], or when one has died of a defect.
@@ -228,8 +199,6 @@ impl Drop for Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("listeners", &self.local_addresses())
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("listeners", &self.local_addresses()).finish_non_exhaustive()
     }
 }

@@ -109,11 +109,7 @@ impl Names {
     pub fn start(lookup: impl Lookup, settings: Settings) -> Names {
         let work = Arc::new(Notify::new());
         let generation = watch::Sender::new(0);
-        let inner = Arc::new(Inner {
-            table: Mutex::default(),
-            work: work.clone(),
-            generation,
-        });
+        let inner = Arc::new(Inner { table: Mutex::default(), work: work.clone(), generation });
         let task = Task {
             inner: Arc::downgrade(&inner),
             work,
@@ -159,12 +155,7 @@ impl Names {
 
     /// What is known of a name now.
     pub fn get(&self, name: &str) -> State {
-        self.0
-            .table
-            .lock()
-            .entries
-            .get(name)
-            .map_or(State::Pending, |entry| entry.state.clone())
+        self.0.table.lock().entries.get(name).map_or(State::Pending, |entry| entry.state.clone())
     }
 
     /// A number that grows whenever the state of a name changes.
@@ -236,12 +227,7 @@ impl Entry {
                 let same = matches!(&self.state, State::Known { addresses, .. } if **addresses == *resolved.addresses);
                 match &mut self.state {
                     State::Known { stale, .. } if same => *stale = false,
-                    state => {
-                        *state = State::Known {
-                            addresses: resolved.addresses.into(),
-                            stale: false,
-                        }
-                    }
+                    state => *state = State::Known { addresses: resolved.addresses.into(), stale: false },
                 }
                 refresh
             }
@@ -288,10 +274,7 @@ impl<L: Lookup> Task<L> {
             };
             let (id, outcome) = match finished {
                 Ok(finished) => finished,
-                Err(error) => (
-                    error.id(),
-                    Err(ResolveError("the look-up failed of a defect".to_owned())),
-                ),
+                Err(error) => (error.id(), Err(ResolveError("the look-up failed of a defect".to_owned()))),
             };
             if let (Some((name, serial)), Some(inner)) = (self.started.remove(&id), self.inner.upgrade()) {
                 self.finish(&inner, name, serial, outcome);
@@ -302,8 +285,7 @@ impl<L: Lookup> Task<L> {
     fn begin(&mut self, inner: &Inner) {
         let now = Instant::now();
         let mut table = inner.table.lock();
-        self.due
-            .extend(table.fresh.drain(..).map(|(name, serial)| Reverse((now, serial, name))));
+        self.due.extend(table.fresh.drain(..).map(|(name, serial)| Reverse((now, serial, name))));
         if self.due.len() > 2 * table.entries.len() + SPARE {
             self.due.retain(|Reverse((_, serial, name))| table.holds(name, *serial));
         }

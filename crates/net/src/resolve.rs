@@ -62,10 +62,7 @@ impl Resolver {
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         // Who asks keeps the answers; a second cache would hold failures beyond their back-off.
         options.cache_size = 0;
-        builder
-            .build()
-            .map(Resolver)
-            .map_err(|error| ResolveError(error.to_string()))
+        builder.build().map(Resolver).map_err(|error| ResolveError(error.to_string()))
     }
 
     /// Addresses of a host name, or of an IP address in text (`[2001:db8::1]` too).
@@ -73,15 +70,9 @@ impl Resolver {
     /// # Errors
     /// When the name has no address, or no name server answers in time.
     pub async fn lookup(&self, host: &str) -> Result<Resolved, ResolveError> {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Ok(address) = bare.parse() {
-            return Ok(Resolved {
-                addresses: vec![address],
-                ttl: FOREVER,
-            });
+            return Ok(Resolved { addresses: vec![address], ttl: FOREVER });
         }
         let answer = tokio::time::timeout(PATIENCE, self.0.lookup_ip(host)).await;
         let answer = match answer {
@@ -102,10 +93,7 @@ impl Resolver {
         if addresses.is_empty() {
             return Err(ResolveError(format!("{host} has no address")));
         }
-        Ok(Resolved {
-            addresses,
-            ttl: answer.valid_until().saturating_duration_since(Instant::now()),
-        })
+        Ok(Resolved { addresses, ttl: answer.valid_until().saturating_duration_since(Instant::now()) })
     }
 }
 

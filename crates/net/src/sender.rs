@@ -1,9 +1,9 @@
 //! Sending what shards put out, and taking back what could not be delivered.
 //!
 //! An error of a send may be an earlier datagram's: ICMP errors wait on the socket and strike
-//! whoever calls next. So the error queue is emptied first and the datagram tried again; only one
-//! that fails without such an excuse has itself failed. Each wait and each retry is counted: an
-//! error storm costs a bounded time per batch.
+//! whoever calls next, on any thread. So the error queue is emptied and the datagram tried again;
+//! one that fails all its tries has itself failed. Each wait and each retry is counted: an error
+//! storm costs a bounded time per batch.
 
 use std::io;
 use std::ops::Range;
@@ -14,10 +14,10 @@ use proxy::{Outbox, Transmit};
 
 use crate::socket::BoundSocket;
 use crate::stats::{Stats, add};
-use crate::syscall::{self, Batch};
+use crate::syscall::{self, Batch, SEND_BATCH};
 
-/// Attempts to send one datagram.
-const TRIES: u32 = 4;
+/// Attempts to send one datagram; other threads' errors may strike several in a row.
+const TRIES: u32 = 8;
 /// Waits for room, of one flush; after these, what finds no room is dropped at once.
 const STALLS: u32 = 8;
 /// The length of such a wait.
@@ -63,10 +63,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub fn new() -> Sender {
-        Sender {
-            batch: Batch::new(),
-            stalls: 0,
-        }
+        Sender { batch: Batch::new(), stalls: 0 }
     }
 
     /// Sends everything in `out`, in order for each socket; `out` is left as it is, but for the
@@ -95,21 +92,24 @@ impl Sender {
         let (mut sent, mut tries) = (0, 0);
         while let Some(first) = sends.first() {
             match self.batch.send(socket, arena, sends) {
-                Ok(n) if n > 0 => {
+                Ok(0) => add(&stats.dropped, 1),
+                Ok(n) => {
                     sent += n;
                     tries = 0;
+                    if n < sends.len().min(SEND_BATCH) {
+                        // An error stopped the call; it is told no more, but may wait in the queue.
+                        take_errors(socket, returned, stats);
+                    }
                     sends = &sends[n..];
                     continue;
                 }
-                Ok(_) => add(&stats.dropped, 1),
                 Err(error) => {
                     tries += 1;
-                    let again = tries < TRIES && self.may_retry(&error, socket, returned, stats);
-                    if again {
+                    if tries < TRIES && self.may_retry(&error, socket, returned, stats) {
                         continue;
                     }
-                    if lacks_room(&error) {
-                        // Nobody's fault: its own retransmission may get through.
+                    if lacks_room(&error) || error.raw_os_error() == Some(libc::ECONNREFUSED) {
+                        // Nobody's fault, or never its own: its retransmission may get through.
                         add(&stats.dropped, 1);
                     } else {
                         add(&stats.send_errors, 1);
@@ -136,7 +136,11 @@ impl Sender {
             std::thread::sleep(STALL);
             return true;
         }
-        may_be_anothers(error) && take_errors(socket, returned, stats) > 0
+        if may_be_anothers(error) {
+            take_errors(socket, returned, stats);
+            return true;
+        }
+        false
     }
 }
 

@@ -43,9 +43,7 @@ impl Name {
                 self.v4 = sockaddr_in {
                     sin_family: libc::AF_INET as libc::sa_family_t,
                     sin_port: address.port().to_be(),
-                    sin_addr: libc::in_addr {
-                        s_addr: u32::from_ne_bytes(address.ip().octets()),
-                    },
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
                     sin_zero: [0; 8],
                 };
                 size_of::<sockaddr_in>() as socklen_t
@@ -55,9 +53,7 @@ impl Name {
                     sin6_family: libc::AF_INET6 as libc::sa_family_t,
                     sin6_port: address.port().to_be(),
                     sin6_flowinfo: address.flowinfo(),
-                    sin6_addr: libc::in6_addr {
-                        s6_addr: address.ip().octets(),
-                    },
+                    sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
                     sin6_scope_id: address.scope_id(),
                 };
                 size_of::<sockaddr_in6>() as socklen_t
@@ -78,12 +74,7 @@ impl Name {
             let name = unsafe { self.v6 };
             let ip = Ipv6Addr::from(name.sin6_addr.s6_addr);
             // The flow label of a peer is no part of its address.
-            Some(SocketAddr::V6(SocketAddrV6::new(
-                ip,
-                u16::from_be(name.sin6_port),
-                0,
-                name.sin6_scope_id,
-            )))
+            Some(SocketAddr::V6(SocketAddrV6::new(ip, u16::from_be(name.sin6_port), 0, name.sin6_scope_id)))
         } else {
             None
         }
@@ -95,10 +86,7 @@ fn empty_header() -> mmsghdr {
     unsafe { zeroed() }
 }
 
-const NOWHERE: iovec = iovec {
-    iov_base: ptr::null_mut(),
-    iov_len: 0,
-};
+const NOWHERE: iovec = iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 /// Buffers of one receiving thread.
 pub(crate) struct Receiver {
@@ -133,10 +121,7 @@ impl Receiver {
         self.received = 0;
         let bytes = self.bytes.as_mut_ptr();
         for (at, part) in self.parts.iter_mut().enumerate() {
-            *part = iovec {
-                iov_base: bytes.wrapping_add(at * STRIDE).cast(),
-                iov_len: BUFFER,
-            };
+            *part = iovec { iov_base: bytes.wrapping_add(at * STRIDE).cast(), iov_len: BUFFER };
         }
         let names = self.names.as_mut_ptr();
         let parts = self.parts.as_mut_ptr();
@@ -197,10 +182,7 @@ impl Batch {
         let count = sends.len().min(SEND_BATCH);
         for (at, send) in sends[..count].iter().enumerate() {
             let bytes = arena.get(send.range.clone()).unwrap_or_default();
-            self.parts[at] = iovec {
-                iov_base: bytes.as_ptr().cast_mut().cast(),
-                iov_len: bytes.len(),
-            };
+            self.parts[at] = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             self.headers[at].msg_hdr.msg_namelen = self.names[at].set(send.destination);
         }
         // Taken after the last use of the boxes by name, which would end them.
@@ -215,12 +197,7 @@ impl Batch {
         // SAFETY: the first `count` headers name one address each, inside boxes of `self`, and one
         // slice of `arena`, which is borrowed; the kernel only reads these, and writes msg_len.
         let n = unsafe {
-            libc::sendmmsg(
-                socket.as_raw_fd(),
-                self.headers.as_mut_ptr(),
-                count as libc::c_uint,
-                libc::MSG_NOSIGNAL,
-            )
+            libc::sendmmsg(socket.as_raw_fd(), self.headers.as_mut_ptr(), count as libc::c_uint, libc::MSG_NOSIGNAL)
         };
         usize::try_from(n).map_err(|_| io::Error::last_os_error())
     }
@@ -239,20 +216,9 @@ pub(crate) fn report_icmp(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
 fn set(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     let pointer: *const c_int = &value;
     // SAFETY: the pointer and its length are those of a c_int that outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            pointer.cast(),
-            size_of::<c_int>() as socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, pointer.cast(), size_of::<c_int>() as socklen_t) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Room for the control messages of one entry; aligned as they must be.
@@ -264,10 +230,7 @@ struct Control([u8; 512]);
 /// queue is empty.
 pub(crate) fn take_error(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<(usize, bool)>> {
     let mut control = Control([0; 512]);
-    let mut part = iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
+    let mut part = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: null pointers and zero lengths are a valid msghdr.
     let mut header: msghdr = unsafe { zeroed() };
     header.msg_iov = &mut part;
@@ -279,11 +242,7 @@ pub(crate) fn take_error(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Resul
     let n = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
     let Ok(n) = usize::try_from(n) else {
         let error = io::Error::last_os_error();
-        return if error.kind() == io::ErrorKind::WouldBlock {
-            Ok(None)
-        } else {
-            Err(error)
-        };
+        return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
     };
     let mut fatal = false;
     // SAFETY: the kernel has filled the header; `control` lives and is aligned.
@@ -291,10 +250,7 @@ pub(crate) fn take_error(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Resul
     while !at.is_null() {
         // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR return null or a whole cmsghdr inside `control`.
         let (level, kind) = unsafe { ((*at).cmsg_level, (*at).cmsg_type) };
-        if matches!(
-            (level, kind),
-            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
-        ) {
+        if matches!((level, kind), (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)) {
             // SAFETY: a control message of this type begins with a sock_extended_err, by contract
             // of the kernel; the read need not be aligned.
             let error = unsafe { ptr::read_unaligned(libc::CMSG_DATA(at).cast::<libc::sock_extended_err>()) };

@@ -17,6 +17,8 @@ use crate::syscall::Receiver;
 const ROUNDS: usize = 20;
 /// An arena that grew beyond this in a burst is given back.
 const ARENA: usize = 4 << 20;
+/// Microseconds between looks at the error queue without cause.
+const LOOK: u64 = 20_000;
 /// After an error of the socket itself.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -59,8 +61,16 @@ impl Worker {
     }
 
     pub fn run(mut self) {
+        let mut looked = self.shared.clock.now();
         while !self.shared.stop.load(Relaxed) {
             self.receive();
+            // Calls of several threads on one socket may hide an error from all of them; its entry
+            // in the queue stays.
+            let now = self.shared.clock.now();
+            if now.0.saturating_sub(looked.0) >= LOOK {
+                looked = now;
+                take_errors(self.shared.sockets[self.listener].fd(), &mut self.returned, &self.shared.stats);
+            }
             self.fire();
             self.flush();
         }
@@ -71,10 +81,7 @@ impl Worker {
         let Err(error) = self.receiver.receive(socket) else {
             return self.handle();
         };
-        if matches!(
-            error.kind(),
-            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
-        ) {
+        if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) {
             return;
         }
         // Another thread may have emptied the queue before us; trouble of the socket itself stays,
@@ -129,8 +136,7 @@ impl Worker {
             for event in self.out.events.drain(..) {
                 shared.router.event(event);
             }
-            self.sender
-                .flush(&shared.sockets, &mut self.out, &mut self.returned, &shared.stats);
+            self.sender.flush(&shared.sockets, &mut self.out, &mut self.returned, &shared.stats);
             self.out.clear();
             if self.returned.is_empty() {
                 break;
@@ -167,12 +173,7 @@ fn deliver(
 ) {
     let is_request = message.is_request();
     let allowed = is_request && shared.router.allowed(source.ip());
-    let datagram = Datagram {
-        listener: listener as u8,
-        source,
-        allowed,
-        message,
-    };
+    let datagram = Datagram { listener: listener as u8, source, allowed, message };
     match proxy::owner(message, &shared.proxy.keys, shared.slots.len()).and_then(|owner| shared.slots.get(owner)) {
         Some(slot) => slot.with(now, shared, out, |shard, now, out| shard.receive(now, datagram, out)),
         None if is_request => {
