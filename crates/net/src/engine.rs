@@ -18,7 +18,8 @@ use crate::socket::BoundSocket;
 use crate::stats::{Counts, Stats};
 use crate::worker::Worker;
 
-/// Even an idle shard is fired this often, in microseconds, so that its wheel of timers never has a long way to catch up.
+/// Even an idle shard is fired this often, in microseconds, so that its wheel of timers never has a
+/// long way to catch up.
 const LONGEST_SLEEP: u64 = 1_000_000;
 
 /// What an [`Engine`] is made of.
