@@ -16,17 +16,11 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Clock {
-        Clock {
-            start: Instant::now(),
-            ticked: AtomicU64::new(0),
-        }
+        Clock { start: Instant::now(), ticked: AtomicU64::new(0) }
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now {
-            mono_ms: self.mono_ms(),
-            wall: Timestamp::now(),
-        }
+        Now { mono_ms: self.mono_ms(), wall: Timestamp::now() }
     }
 
     /// Remembers that the leases were just looked at.

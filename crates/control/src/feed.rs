@@ -48,10 +48,7 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, InvalidEventId> {
         let (boot, seq) = text.split_once('-').ok_or(InvalidEventId)?;
-        Ok(EventId {
-            boot: boot.parse()?,
-            seq: seq.parse()?,
-        })
+        Ok(EventId { boot: boot.parse()?, seq: seq.parse()? })
     }
 }
 
@@ -71,11 +68,7 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(boot: u64) -> Arc<Ring> {
-        Arc::new(Ring {
-            boot,
-            kept: Mutex::new(VecDeque::new()),
-            last: watch::Sender::new(0),
-        })
+        Arc::new(Ring { boot, kept: Mutex::new(VecDeque::new()), last: watch::Sender::new(0) })
     }
 
     /// Appends events. Only whoever holds the registry's write lock may call this: order is the registry's order.
@@ -96,10 +89,7 @@ impl Ring {
     }
 
     pub(crate) fn last(&self) -> EventId {
-        EventId {
-            boot: self.boot,
-            seq: *self.last.borrow(),
-        }
+        EventId { boot: self.boot, seq: *self.last.borrow() }
     }
 
     /// A reader that continues after `id`, or (not resumed) starts from now.
@@ -110,12 +100,7 @@ impl Ring {
         let resumable = |id: &EventId| id.boot == self.boot && (oldest..=last).contains(&id.seq);
         let from = id.filter(resumable);
         let (resumed, seq) = (from.is_some(), from.map_or(last, |id| id.seq));
-        Feed {
-            ring: self.clone(),
-            seq,
-            resumed,
-            news: self.last.subscribe(),
-        }
+        Feed { ring: self.clone(), seq, resumed, news: self.last.subscribe() }
     }
 
     /// The events after `seq`, at most `limit`.
@@ -147,10 +132,7 @@ impl Feed {
 
     /// The last event handed out, or the one that the feed started after.
     pub fn position(&self) -> EventId {
-        EventId {
-            boot: self.ring.boot,
-            seq: self.seq,
-        }
+        EventId { boot: self.ring.boot, seq: self.seq }
     }
 
     /// Waits for the next events, at least one. Cancel safe.
@@ -162,11 +144,7 @@ impl Feed {
                 let first = self.seq + 1;
                 self.seq += events.len() as u64;
                 let boot = self.ring.boot;
-                return Ok(events
-                    .into_iter()
-                    .zip(first..)
-                    .map(|(e, seq)| (EventId { boot, seq }, e))
-                    .collect());
+                return Ok(events.into_iter().zip(first..).map(|(e, seq)| (EventId { boot, seq }, e)).collect());
             }
             // The sender cannot go away: the feed itself keeps the ring.
             let _ = self.news.changed().await;

@@ -82,27 +82,15 @@ impl Control {
     pub async fn open(store: Arc<dyn Store>, settings: registry::Settings) -> Result<Arc<Control>, OpenError> {
         let boot = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
         let mirror = Mirror::new(settings, boot);
-        let core = Arc::new(Core {
-            store,
-            mirror,
-            health: Health::default(),
-            turns: Turns::default(),
-        });
+        let core = Arc::new(Core { store, mirror, health: Health::default(), turns: Turns::default() });
         let watch = core.load().await?;
-        info!(
-            revision = core.mirror.applied(),
-            trunks = core.mirror.read(|r, _| r.len()),
-            "registry loaded"
-        );
+        info!(revision = core.mirror.applied(), trunks = core.mirror.read(|r, _| r.len()), "registry loaded");
         let tasks = vec![
             tokio::spawn(tasks::follow(core.clone(), watch)),
             tokio::spawn(tasks::keep_time(core.clone())),
             tokio::spawn(tasks::stand_sentry(core.clone())),
         ];
-        Ok(Arc::new(Control {
-            core,
-            tasks: Mutex::new(tasks),
-        }))
+        Ok(Arc::new(Control { core, tasks: Mutex::new(tasks) }))
     }
 
     /// Carries out a command; returns when it is durable and every reader sees it. Commands for one trunk are carried
@@ -209,10 +197,8 @@ impl Core {
         let unavailable = |why: &str| ExecuteError::Unavailable(why.to_owned());
         let _turn = self.turns.take(trunk(&command)).await;
         for _ in 0..ATTEMPTS {
-            let decision = self
-                .mirror
-                .read(|registry, now| registry.decide(&command, now))
-                .map_err(ExecuteError::Refused)?;
+            let decision =
+                self.mirror.read(|registry, now| registry.decide(&command, now)).map_err(ExecuteError::Refused)?;
             if decision.writes.is_empty() {
                 return Ok(decision.outcome);
             }
@@ -252,11 +238,7 @@ fn write(decided: registry::Write) -> Write {
         registry::Expect::Absent => Expect::Absent,
         registry::Expect::Modified(revision) => Expect::Modified(revision),
     };
-    Write {
-        key: decided.key,
-        expect,
-        value: decided.value.map(Bytes::from),
-    }
+    Write { key: decided.key, expect, value: decided.value.map(Bytes::from) }
 }
 
 /// The trunk that a command is about.

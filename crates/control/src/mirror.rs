@@ -37,10 +37,7 @@ impl Mirror {
     pub(crate) fn new(settings: registry::Settings, boot: u64) -> Mirror {
         Mirror {
             clock: Clock::start(),
-            state: RwLock::new(State {
-                registry: Registry::new(settings),
-                applied: 0,
-            }),
+            state: RwLock::new(State { registry: Registry::new(settings), applied: 0 }),
             ring: Ring::new(boot),
             generation: watch::Sender::new(0),
             waiting: Mutex::default(),
@@ -100,10 +97,7 @@ impl Mirror {
         let mut state = self.state.write();
         let now = self.clock.now();
         for change in changes.iter().filter(|change| !change.key.starts_with(META)) {
-            let entry = change
-                .entry
-                .as_ref()
-                .map(|entry| (&entry.value[..], entry.created, entry.modified));
+            let entry = change.entry.as_ref().map(|entry| (&entry.value[..], entry.created, entry.modified));
             state.registry.apply(&change.key, entry, now);
         }
         state.applied = revision;
@@ -116,20 +110,14 @@ impl Mirror {
         let mut state = self.state.write();
         let first = state.applied == 0 && state.registry.is_empty();
         let listed: HashSet<&str> = listing.entries.iter().map(|entry| entry.key.as_str()).collect();
-        let gone: Vec<String> = state
-            .registry
-            .keys()
-            .filter(|key| !listed.contains(key.as_str()))
-            .collect();
+        let gone: Vec<String> = state.registry.keys().filter(|key| !listed.contains(key.as_str())).collect();
         for key in gone {
             state.registry.apply(&key, None, self.clock.now());
         }
         for entry in listing.entries.iter().filter(|entry| !entry.key.starts_with(META)) {
             // Asked each time: a lease must not be shortened by how long the loading takes.
             let now = self.clock.now();
-            state
-                .registry
-                .apply(&entry.key, Some((&entry.value[..], entry.created, entry.modified)), now);
+            state.registry.apply(&entry.key, Some((&entry.value[..], entry.created, entry.modified)), now);
             if first {
                 // What was there before us is no news.
                 state.registry.take_events();

@@ -103,8 +103,7 @@ pub(crate) async fn stand_sentry(core: Arc<Core>) {
     loop {
         looks.tick().await;
         owed = lag(&core, owed).await;
-        core.health
-            .lag(owed.map(|(_, since)| since.elapsed()).unwrap_or_default());
+        core.health.lag(owed.map(|(_, since)| since.elapsed()).unwrap_or_default());
         if core.health.write_failed() {
             // While we say that we are not ready nobody may send us a write, so nothing else would find out.
             let probe = vec![Write::put("meta/writable", Vec::new())];

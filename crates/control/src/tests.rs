@@ -28,18 +28,11 @@ async fn close(control: Arc<Control>) {
 
 fn register(id: &str, members: &str) -> Command {
     let body = format!(r#"{{"sip_uri":"sip:192.0.2.1"{members}}}"#).into_bytes();
-    Command::Register {
-        id: id.into(),
-        body,
-        condition: Condition::default(),
-    }
+    Command::Register { id: id.into(), body, condition: Condition::default() }
 }
 
 fn deregister(id: &str) -> Command {
-    Command::Deregister {
-        id: id.into(),
-        condition: Condition::default(),
-    }
+    Command::Deregister { id: id.into(), condition: Condition::default() }
 }
 
 fn weight(control: &Control, id: &str) -> Option<u32> {
@@ -59,10 +52,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 async fn events(feed: &mut Feed) -> Vec<(EventId, Arc<Event>)> {
-    timeout(PATIENCE, feed.next())
-        .await
-        .expect("events come")
-        .expect("the feed keeps up")
+    timeout(PATIENCE, feed.next()).await.expect("events come").expect("the feed keeps up")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,10 +64,7 @@ async fn a_command_is_visible_when_it_is_answered() {
         async move {
             let id = format!("t{w}");
             for n in 1..=40 {
-                control
-                    .execute(register(&id, &format!(r#","weight":{n}"#)))
-                    .await
-                    .unwrap();
+                control.execute(register(&id, &format!(r#","weight":{n}"#))).await.unwrap();
                 assert_eq!(weight(&control, &id), Some(n), "a caller reads its own write");
             }
             control.execute(deregister(&id)).await.unwrap();
@@ -100,10 +87,7 @@ async fn contended_commands_are_decided_anew() {
             let control = control.clone();
             tokio::spawn(async move {
                 for n in 0..20 {
-                    control
-                        .execute(register("same", &format!(r#","weight":{}"#, w * 100 + n)))
-                        .await
-                        .unwrap();
+                    control.execute(register("same", &format!(r#","weight":{}"#, w * 100 + n))).await.unwrap();
                 }
             })
         })
@@ -119,13 +103,7 @@ async fn a_restart_keeps_every_trunk_and_its_lease() {
     let dir = TempDir::new().unwrap();
     let control = open(&dir).await;
     for n in 0..50 {
-        control
-            .execute(register(
-                &format!("t{n:02}"),
-                &format!(r#","weight":{},"note":"kept""#, n + 1),
-            ))
-            .await
-            .unwrap();
+        control.execute(register(&format!("t{n:02}"), &format!(r#","weight":{},"note":"kept""#, n + 1))).await.unwrap();
     }
     control.execute(deregister("t07")).await.unwrap();
     let revision = control.revision();
@@ -136,11 +114,7 @@ async fn a_restart_keeps_every_trunk_and_its_lease() {
     assert_eq!(control.read(|registry, _| registry.len()), 49);
     for n in (0..50).filter(|n| *n != 7) {
         assert_eq!(weight(&control, &format!("t{n:02}")), Some(n + 1));
-        assert_eq!(
-            is_up(&control, &format!("t{n:02}")),
-            Some(true),
-            "a restart expires nothing"
-        );
+        assert_eq!(is_up(&control, &format!("t{n:02}")), Some(true), "a restart expires nothing");
     }
     assert_eq!(weight(&control, "t07"), None, "nothing deleted is back");
 }
@@ -151,21 +125,11 @@ async fn a_secret_is_made_once() {
     let control = open(&dir).await;
     let first = control.secret("key", || b"first".to_vec()).await.unwrap();
     assert_eq!(&first[..], b"first");
-    assert_eq!(
-        &control.secret("key", || b"second".to_vec()).await.unwrap()[..],
-        b"first"
-    );
+    assert_eq!(&control.secret("key", || b"second".to_vec()).await.unwrap()[..], b"first");
     close(control).await;
     let control = open(&dir).await;
-    assert_eq!(
-        &control.secret("key", || b"third".to_vec()).await.unwrap()[..],
-        b"first",
-        "it survives a restart"
-    );
-    assert_eq!(
-        &control.secret("other", || b"other".to_vec()).await.unwrap()[..],
-        b"other"
-    );
+    assert_eq!(&control.secret("key", || b"third".to_vec()).await.unwrap()[..], b"first", "it survives a restart");
+    assert_eq!(&control.secret("other", || b"other".to_vec()).await.unwrap()[..], b"other");
     assert_eq!(control.read(|registry, _| registry.len()), 0, "a secret is no trunk");
 }
 
@@ -187,19 +151,11 @@ async fn a_feed_resumes_where_it_was_left() {
     assert_eq!(ids, ["a", "b"]);
     assert!(seen.iter().all(|(_, event)| event.kind == EventKind::Registered));
     assert_eq!(feed.position(), seen[1].0);
-    assert_eq!(
-        seen[1].0.to_string().parse(),
-        Ok(seen[1].0),
-        "an id survives being written down"
-    );
+    assert_eq!(seen[1].0.to_string().parse(), Ok(seen[1].0), "an id survives being written down");
 
     let mut again = control.events_after(Some(seen[0].0));
     assert!(again.resumed());
-    assert_eq!(
-        events(&mut again).await[0].0,
-        seen[1].0,
-        "exactly the event after the one named"
-    );
+    assert_eq!(events(&mut again).await[0].0, seen[1].0, "exactly the event after the one named");
     let mut current = control.events_after(Some(seen[1].0));
     assert!(current.resumed());
     let quiet = timeout(Duration::from_millis(20), current.next()).await;
@@ -207,14 +163,8 @@ async fn a_feed_resumes_where_it_was_left() {
     control.execute(deregister("a")).await.unwrap();
     assert_eq!(events(&mut current).await[0].1.kind, EventKind::Deregistered);
 
-    let future = EventId {
-        seq: 1_000_000,
-        ..seen[1].0
-    };
-    let elsewhere = EventId {
-        boot: seen[1].0.boot - 1,
-        ..seen[1].0
-    };
+    let future = EventId { seq: 1_000_000, ..seen[1].0 };
+    let elsewhere = EventId { boot: seen[1].0.boot - 1, ..seen[1].0 };
     for id in [None, Some(future), Some(elsewhere)] {
         let feed = control.events_after(id);
         assert!(!feed.resumed(), "{id:?} cannot be resumed from");
@@ -224,26 +174,15 @@ async fn a_feed_resumes_where_it_was_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_fell_off_the_ring_is_told() {
-    let view = |n: usize| Event {
-        kind: EventKind::Updated,
-        id: n.to_string().into(),
-        view: None,
-    };
+    let view = |n: usize| Event { kind: EventKind::Updated, id: n.to_string().into(), view: None };
     let ring = crate::feed::Ring::new(1);
     let mut slow = ring.after(None);
     let mut kept = ring.after(None);
     ring.push((1..=EVENTS_KEPT).map(view).collect());
-    assert_eq!(
-        events(&mut kept).await[0].0,
-        EventId { boot: 1, seq: 1 },
-        "all of the ring can be read"
-    );
+    assert_eq!(events(&mut kept).await[0].0, EventId { boot: 1, seq: 1 }, "all of the ring can be read");
     ring.push(vec![view(EVENTS_KEPT + 1)]);
     assert_eq!(slow.next().await.unwrap_err(), Lost);
-    assert!(
-        !ring.after(Some(EventId { boot: 1, seq: 0 })).resumed(),
-        "what has fallen off cannot be resumed from"
-    );
+    assert!(!ring.after(Some(EventId { boot: 1, seq: 0 })).resumed(), "what has fallen off cannot be resumed from");
 
     let mut oldest = ring.after(Some(EventId { boot: 1, seq: 1 }));
     assert!(oldest.resumed());
@@ -259,17 +198,7 @@ async fn a_reader_that_fell_off_the_ring_is_told() {
 
 #[test]
 fn what_is_no_event_id_is_refused() {
-    for text in [
-        "",
-        "-",
-        "1",
-        "1-",
-        "-1",
-        "a-1",
-        "1-2-3",
-        "1--2",
-        "99999999999999999999999-1",
-    ] {
+    for text in ["", "-", "1", "1-", "-1", "a-1", "1-2-3", "1--2", "99999999999999999999999-1"] {
         assert_eq!(text.parse::<EventId>(), Err(InvalidEventId), "{text:?}");
     }
 }
@@ -323,11 +252,7 @@ impl Changes for Breaking {
 
 fn moody(dir: &TempDir) -> Arc<Moody> {
     let store = Embedded::open(dir.path(), Options::default()).unwrap();
-    Arc::new(Moody {
-        store,
-        refuses: Arc::default(),
-        breaks: Arc::default(),
-    })
+    Arc::new(Moody { store, refuses: Arc::default(), breaks: Arc::default() })
 }
 
 #[async_trait]
@@ -367,11 +292,7 @@ async fn a_stream_that_breaks_off_is_resumed_by_listing_anew() {
         control.execute(register(&id, "")).await.unwrap();
         store.breaks.notify_one();
         control.execute(register(&id, r#","weight":7"#)).await.unwrap();
-        assert_eq!(
-            weight(&control, &id),
-            Some(7),
-            "a caller reads its own write, stream or no stream"
-        );
+        assert_eq!(weight(&control, &id), Some(7), "a caller reads its own write, stream or no stream");
         if n % 2 == 0 {
             store.breaks.notify_one();
             control.execute(deregister(&id)).await.unwrap();

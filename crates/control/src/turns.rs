@@ -19,10 +19,7 @@ pub(crate) struct Turns {
 
 impl Default for Turns {
     fn default() -> Turns {
-        Turns {
-            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
-            hasher: RandomState::new(),
-        }
+        Turns { stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(), hasher: RandomState::new() }
     }
 }
 

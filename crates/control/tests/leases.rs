@@ -23,18 +23,11 @@ fn id(n: usize) -> String {
 /// Fills a store as if so many trunks had registered, without a hundred thousand fsyncs.
 async fn fill(store: &dyn Store) {
     let registry = Registry::new(Settings::default());
-    let now = Now {
-        mono_ms: 0,
-        wall: Timestamp::now(),
-    };
+    let now = Now { mono_ms: 0, wall: Timestamp::now() };
     let body = br#"{"sip_uri":"sip:192.0.2.1","heartbeat_seconds":5}"#;
     let writes: Vec<Write> = (0..TRUNKS)
         .flat_map(|n| {
-            let command = Command::Register {
-                id: id(n),
-                body: body.to_vec(),
-                condition: Condition::default(),
-            };
+            let command = Command::Register { id: id(n), body: body.to_vec(), condition: Condition::default() };
             registry.decide(&command, now).unwrap().writes
         })
         .map(|write| Write::put(write.key, write.value.unwrap()))
@@ -60,11 +53,7 @@ async fn follow_down(control: &Control, mut promised: HashMap<usize, Timestamp>)
             let (up, _) = lease(control, *n);
             let late = Timestamp::now().duration_since(*end);
             // Views are rounded to the millisecond.
-            assert!(
-                up || late >= jiff::SignedDuration::from_millis(-2),
-                "{} went down {late:?} early",
-                id(*n)
-            );
+            assert!(up || late >= jiff::SignedDuration::from_millis(-2), "{} went down {late:?} early", id(*n));
             if !up {
                 latest = latest.max(Duration::try_from(late).unwrap_or_default());
             }
@@ -116,11 +105,7 @@ async fn a_hundred_thousand_leases_lapse_in_time() {
     println!("latest of those that fell silent {silent:?}, of those that beat {beating:?}");
     assert!(silent < LATE && beating < LATE, "lapsed late: {silent:?}, {beating:?}");
     assert_eq!(store.revision().await, before, "heartbeats and lapses write nothing");
-    assert_eq!(
-        control.heartbeat(&id(0)),
-        Beat::Renewed,
-        "a heartbeat brings a lapsed trunk back"
-    );
+    assert_eq!(control.heartbeat(&id(0)), Beat::Renewed, "a heartbeat brings a lapsed trunk back");
     assert!(lease(&control, 0).0);
 }
 
@@ -128,10 +113,7 @@ async fn a_hundred_thousand_leases_lapse_in_time() {
 async fn a_trunk_that_stays_away_is_deregistered_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let store = Arc::new(Embedded::open(dir.path(), Options::default()).unwrap());
-    let settings = Settings {
-        deregister_after: Duration::from_secs(1),
-        ..Settings::default()
-    };
+    let settings = Settings { deregister_after: Duration::from_secs(1), ..Settings::default() };
     let control = Control::open(store.clone(), settings).await.unwrap();
     let count = 500;
     for n in 0..count {
@@ -140,42 +122,18 @@ async fn a_trunk_that_stays_away_is_deregistered_for_good() {
         } else {
             br#"{"sip_uri":"sip:192.0.2.1","heartbeat_seconds":5}"#.to_vec()
         };
-        control
-            .execute(Command::Register {
-                id: id(n),
-                body,
-                condition: Condition::default(),
-            })
-            .await
-            .unwrap();
+        control.execute(Command::Register { id: id(n), body, condition: Condition::default() }).await.unwrap();
     }
     let deadline = Instant::now() + 3 * LEASE;
     let mut seen_down = false;
     while control.read(|registry, _| registry.len()) > 2 {
-        assert!(
-            Instant::now() < deadline,
-            "still there: {}",
-            control.read(|registry, _| registry.len())
-        );
+        assert!(Instant::now() < deadline, "still there: {}", control.read(|registry, _| registry.len()));
         assert_ne!(control.heartbeat(&id(1)), Beat::Unknown, "one that beats is kept");
-        seen_down |= control
-            .read(|registry, now| registry.view(&id(2), now))
-            .is_some_and(|view| !view.up);
+        seen_down |= control.read(|registry, now| registry.view(&id(2), now)).is_some_and(|view| !view.up);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(seen_down, "a trunk is down before it is gone");
     assert_eq!(control.heartbeat(&id(2)), Beat::Unknown);
-    let left: Vec<String> = store
-        .list("trunk/")
-        .await
-        .unwrap()
-        .entries
-        .into_iter()
-        .map(|entry| entry.key)
-        .collect();
-    assert_eq!(
-        left,
-        [format!("trunk/{}", id(0)), format!("trunk/{}", id(1))],
-        "gone from the store too"
-    );
+    let left: Vec<String> = store.list("trunk/").await.unwrap().entries.into_iter().map(|entry| entry.key).collect();
+    assert_eq!(left, [format!("trunk/{}", id(0)), format!("trunk/{}", id(1))], "gone from the store too");
 }

@@ -30,18 +30,9 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) enum State {
     /// No answer yet: timers A and B, or E and F.
-    Calling {
-        request: Box<[u8]>,
-        resend: Resend,
-        until: Time,
-    },
+    Calling { request: Box<[u8]>, resend: Resend, until: Time },
     /// Provisional answer: timer C and the ring time-out; for other methods E and F go on.
-    Proceeding {
-        request: Box<[u8]>,
-        resend: Option<Resend>,
-        until: Time,
-        rings_until: Option<Time>,
-    },
+    Proceeding { request: Box<[u8]>, resend: Option<Resend>, until: Time, rings_until: Option<Time> },
     /// INVITE, 300 to 699: the ACK is repeated until timer D.
     Completed { ack: Box<[u8]>, timer_d: Time },
     /// INVITE, 2xx: repeats pass until timer M (RFC 6026).
@@ -96,36 +87,14 @@ impl Client {
         self.state = match state {
             State::Calling { request, until, .. } if self.invite => {
                 let until = if self.abandoned { until } else { timer_c };
-                State::Proceeding {
-                    request,
-                    resend: None,
-                    until,
-                    rings_until,
-                }
+                State::Proceeding { request, resend: None, until, rings_until }
             }
-            State::Calling { request, until, .. } => State::Proceeding {
-                request,
-                resend: Some(Resend::start(now, config.t2)),
-                until,
-                rings_until: None,
-            },
-            State::Proceeding {
-                request,
-                resend,
-                until,
-                rings_until: since,
-            } if self.invite => {
-                let until = if status > 100 && !self.abandoned {
-                    timer_c
-                } else {
-                    until
-                };
-                State::Proceeding {
-                    request,
-                    resend,
-                    until,
-                    rings_until: since.or(rings_until),
-                }
+            State::Calling { request, until, .. } => {
+                State::Proceeding { request, resend: Some(Resend::start(now, config.t2)), until, rings_until: None }
+            }
+            State::Proceeding { request, resend, until, rings_until: since } if self.invite => {
+                let until = if status > 100 && !self.abandoned { timer_c } else { until };
+                State::Proceeding { request, resend, until, rings_until: since.or(rings_until) }
             }
             other => other,
         };
@@ -134,12 +103,7 @@ impl Client {
     pub fn next_timeout(&self) -> Option<Time> {
         let own = match &self.state {
             State::Calling { resend, until, .. } => Some(resend.at.min(*until).min(self.setup_until.unwrap_or(*until))),
-            State::Proceeding {
-                resend,
-                until,
-                rings_until,
-                ..
-            } => {
+            State::Proceeding { resend, until, rings_until, .. } => {
                 let rings = rings_until.filter(|_| !self.abandoned).unwrap_or(*until);
                 Some(resend.map_or(*until, |resend| resend.at).min(*until).min(rings))
             }
@@ -170,19 +134,13 @@ impl Client {
             }
             State::Proceeding { until, .. } if *until <= now => {
                 // An INVITE that was answered provisionally is cancelled first (§16.8).
-                return if self.abandoned || !self.invite {
-                    Due::TimedOut
-                } else {
-                    Due::GiveUp
-                };
+                return if self.abandoned || !self.invite { Due::TimedOut } else { Due::GiveUp };
             }
             State::Proceeding { rings_until, .. } if !self.abandoned && rings_until.is_some_and(|at| at <= now) => {
                 *rings_until = None;
                 return Due::GiveUp;
             }
-            State::Proceeding {
-                resend: Some(resend), ..
-            } if resend.at <= now => {
+            State::Proceeding { resend: Some(resend), .. } if resend.at <= now => {
                 *resend = Resend::start(now, config.t2);
                 return Due::Resend;
             }

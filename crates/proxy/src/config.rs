@@ -80,12 +80,9 @@ impl Config {
 
     /// Whether `host[:port]` is one of our own addresses.
     pub(crate) fn is_us(&self, host: &[u8], port: Option<u16>) -> bool {
-        let ip = std::str::from_utf8(host).ok().and_then(|host| {
-            host.trim_start_matches('[')
-                .trim_end_matches(']')
-                .parse::<IpAddr>()
-                .ok()
-        });
+        let ip = std::str::from_utf8(host)
+            .ok()
+            .and_then(|host| host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok());
         self.listeners.iter().any(|listener| {
             let same_port = port.unwrap_or(5060) == listener.address.port();
             let bound = ip.is_some_and(|ip| {
@@ -109,11 +106,7 @@ impl Config {
             return Some(preferred);
         }
         let family = |listener: &Listener| listener.address.is_ipv4() == destination.is_ipv4();
-        let at = self
-            .listeners
-            .iter()
-            .position(fits)
-            .or_else(|| self.listeners.iter().position(family))?;
+        let at = self.listeners.iter().position(fits).or_else(|| self.listeners.iter().position(family))?;
         Some(at as u8)
     }
 }

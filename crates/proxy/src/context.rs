@@ -63,10 +63,7 @@ impl Context {
             .as_ref()
             .is_none_or(|best| rank(status, response.is_some()) <= rank(best.status, best.response.is_some()));
         if better {
-            self.best = Some(Best {
-                status,
-                response: response.map(Into::into),
-            });
+            self.best = Some(Best { status, response: response.map(Into::into) });
         }
     }
 }

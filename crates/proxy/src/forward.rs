@@ -71,9 +71,7 @@ pub(crate) fn write(
             let hops = message.max_forwards().ok().flatten().unwrap_or(70);
             edits.replace(field.value_span, |out| decimal(out, u64::from(hops.saturating_sub(1))));
         }
-        None => edits.insert(message.headers_start(), |out| {
-            out.extend_from_slice(b"Max-Forwards: 70\r\n")
-        }),
+        None => edits.insert(message.headers_start(), |out| out.extend_from_slice(b"Max-Forwards: 70\r\n")),
     }
     edits.apply(message.bytes(), out);
 }
@@ -109,17 +107,13 @@ pub(crate) fn trunk_target(request_uri: &[u8], trunk: &routing::Trunk, out: &mut
         out.extend_from_slice(b";user=phone");
     }
     let of_the_hop = |name: &[u8]| {
-        [b"transport".as_slice(), b"maddr", b"ttl", b"lr"]
-            .iter()
-            .any(|hop| name.eq_ignore_ascii_case(hop))
+        [b"transport".as_slice(), b"maddr", b"ttl", b"lr"].iter().any(|hop| name.eq_ignore_ascii_case(hop))
     };
     let named_by_trunk = |name: &[u8]| {
-        trunk.uri_params.split(|b| *b == b';').any(|param| {
-            param
-                .split(|b| *b == b'=')
-                .next()
-                .is_some_and(|trunks| trunks.eq_ignore_ascii_case(name))
-        })
+        trunk
+            .uri_params
+            .split(|b| *b == b';')
+            .any(|param| param.split(|b| *b == b'=').next().is_some_and(|trunks| trunks.eq_ignore_ascii_case(name)))
     };
     if let Some(uri) = uri.filter(|_| !tel) {
         for (name, value) in uri.params {
@@ -146,10 +140,7 @@ pub(crate) fn loop_hash(message: sip::Message<'_>, config: &Config) -> u32 {
         message.from().ok().and_then(|from| from.tag()).unwrap_or_default(),
         message.to().ok().and_then(|to| to.tag()).unwrap_or_default(),
         &number,
-        message
-            .field(sip::Name::Route)
-            .map(|field| field.value)
-            .unwrap_or_default(),
+        message.field(sip::Name::Route).map(|field| field.value).unwrap_or_default(),
     ]) as u32
 }
 

@@ -167,11 +167,7 @@ impl Outbox {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let range = start..self.bytes.len();
-        self.sends.push(Transmit {
-            listener,
-            destination,
-            range: range.clone(),
-        });
+        self.sends.push(Transmit { listener, destination, range: range.clone() });
         range
     }
 }

@@ -5,10 +5,7 @@ use crate::Keys;
 /// Writes the matching key of a request. ACK and CANCEL get the key of their INVITE.
 pub(crate) fn write(message: sip::Message<'_>, via: &sip::Via<'_>, out: &mut Vec<u8>) {
     out.clear();
-    match via
-        .branch()
-        .filter(|branch| branch.len() > 7 && branch[..7].eq_ignore_ascii_case(b"z9hG4bK"))
-    {
+    match via.branch().filter(|branch| branch.len() > 7 && branch[..7].eq_ignore_ascii_case(b"z9hG4bK")) {
         Some(branch) => {
             out.extend_from_slice(branch);
             out.push(0);

@@ -92,10 +92,7 @@ impl Keys {
         }
         Some(Branch {
             shard: unhex(&body[..4])? as u16,
-            client: Id {
-                slot: unhex(&body[4..12])? as u32,
-                generation: unhex(&body[12..20])? as u32,
-            },
+            client: Id { slot: unhex(&body[4..12])? as u32, generation: unhex(&body[12..20])? as u32 },
             loop_hash: unhex(&body[20..28])? as u32,
         })
     }
@@ -133,10 +130,7 @@ impl Keys {
         }
         Some(Token {
             shard: unhex(&body[..4])? as u16,
-            call: Id {
-                slot: unhex(&body[4..12])? as u32,
-                generation: unhex(&body[12..20])? as u32,
-            },
+            call: Id { slot: unhex(&body[4..12])? as u32, generation: unhex(&body[12..20])? as u32 },
         })
     }
 }
@@ -154,9 +148,7 @@ pub fn owner(message: sip::Message<'_>, keys: &Keys, shards: usize) -> Option<us
 
 /// The shard that sent this datagram, judged by its beginning.
 pub fn owner_of_bytes(bytes: &[u8], keys: &Keys, shards: usize) -> Option<usize> {
-    keys.find_branch(bytes)
-        .map(|branch| usize::from(branch.shard))
-        .filter(|owner| *owner < shards)
+    keys.find_branch(bytes).map(|branch| usize::from(branch.shard)).filter(|owner| *owner < shards)
 }
 
 pub(crate) fn hex(out: &mut Vec<u8>, value: u64, digits: u32) {
@@ -168,9 +160,7 @@ pub(crate) fn hex(out: &mut Vec<u8>, value: u64, digits: u32) {
 /// Upper case is accepted: branch and URI parameters compare without case (§7.3.1, §19.1.4), and
 /// some peers make use of it.
 fn unhex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0u64, |value, digit| {
-        Some(value << 4 | u64::from((*digit as char).to_digit(16)?))
-    })
+    digits.iter().try_fold(0u64, |value, digit| Some(value << 4 | u64::from((*digit as char).to_digit(16)?)))
 }
 
 #[cfg(test)]
@@ -180,21 +170,11 @@ mod tests {
     #[test]
     fn branch_and_token_come_back_and_forgeries_do_not() {
         let keys = Keys::new([1; 16], [2; 16]);
-        let branch = Branch {
-            shard: 7,
-            client: Id {
-                slot: 77,
-                generation: 3,
-            },
-            loop_hash: 0xdead_beef,
-        };
+        let branch = Branch { shard: 7, client: Id { slot: 77, generation: 3 }, loop_hash: 0xdead_beef };
         let mut text = Vec::new();
         keys.write_branch(&mut text, branch);
         assert_eq!(keys.read_branch(&text), Some(branch));
-        assert_eq!(
-            keys.find_branch(&[b"INVITE x\r\nVia: y;branch=".as_slice(), &text].concat()),
-            Some(branch)
-        );
+        assert_eq!(keys.find_branch(&[b"INVITE x\r\nVia: y;branch=".as_slice(), &text].concat()), Some(branch));
         for at in 8..text.len() {
             let mut forged = text.clone();
             forged[at] = if forged[at] == b'0' { b'1' } else { b'0' };
@@ -203,10 +183,7 @@ mod tests {
         let other = Keys::new([3; 16], [2; 16]);
         assert_eq!(other.read_branch(&text), None, "an earlier process");
 
-        let token = Token {
-            shard: 1,
-            call: Id { slot: 2, generation: 3 },
-        };
+        let token = Token { shard: 1, call: Id { slot: 2, generation: 3 } };
         let mut text = Vec::new();
         keys.write_token(&mut text, token, b"call");
         assert_eq!(other.read_token(&text, b"call"), Some(token), "outlives the process");

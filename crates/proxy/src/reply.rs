@@ -16,11 +16,7 @@ pub(crate) struct Reply<'a> {
 
 impl<'a> Reply<'a> {
     pub fn new(status: u16) -> Reply<'a> {
-        Reply {
-            status,
-            reason: reason_phrase(status),
-            headers: b"",
-        }
+        Reply { status, reason: reason_phrase(status), headers: b"" }
     }
 }
 
@@ -93,11 +89,7 @@ pub(crate) fn forward(message: sip::Message<'_>, status: u16, edits: &mut Edits,
         && old != status
     {
         let end = span_in(message.bytes(), reason).end;
-        let start = message
-            .bytes()
-            .windows(8)
-            .position(|window| window == b"SIP/2.0 ")
-            .unwrap_or(0);
+        let start = message.bytes().windows(8).position(|window| window == b"SIP/2.0 ").unwrap_or(0);
         edits.replace(start..end, |out| {
             out.extend_from_slice(b"SIP/2.0 ");
             decimal(out, u64::from(status));
@@ -123,10 +115,7 @@ pub(crate) fn hop_request(invite: sip::Message<'_>, method: sip::Method<'_>, to:
             sip::Name::To if to.is_some() => out.extend_from_slice(to.unwrap_or_default()),
             sip::Name::CSeq => {
                 out.extend_from_slice(b"CSeq: ");
-                decimal(
-                    out,
-                    u64::from(invite.cseq().map(|cseq| cseq.number).unwrap_or_default()),
-                );
+                decimal(out, u64::from(invite.cseq().map(|cseq| cseq.number).unwrap_or_default()));
                 out.push(b' ');
                 out.extend_from_slice(method.as_bytes());
                 out.extend_from_slice(b"\r\n");

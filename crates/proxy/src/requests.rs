@@ -53,29 +53,12 @@ impl Shard {
             return self.refuse(now, &datagram, "hops", &Reply::new(483), "Max-Forwards is used up", out);
         }
         if forward::loops(message, &config) {
-            return self.refuse(
-                now,
-                &datagram,
-                "loop",
-                &Reply::new(482),
-                "the request has passed here before",
-                out,
-            );
+            return self.refuse(now, &datagram, "loop", &Reply::new(482), "the request has passed here before", out);
         }
         if let Some(field) = message.field(sip::Name::ProxyRequire) {
             let headers = [b"Unsupported: ", field.value, b"\r\n"].concat();
-            let reply = Reply {
-                headers: &headers,
-                ..Reply::new(420)
-            };
-            return self.refuse(
-                now,
-                &datagram,
-                "extension",
-                &reply,
-                "no option of Proxy-Require is known here",
-                out,
-            );
+            let reply = Reply { headers: &headers, ..Reply::new(420) };
+            return self.refuse(now, &datagram, "extension", &reply, "no option of Proxy-Require is known here", out);
         }
         let in_dialog = message.to().is_ok_and(|to| to.tag().is_some());
         if in_dialog {
@@ -90,44 +73,22 @@ impl Shard {
         let method = message.method();
         let config = self.config.clone();
         let target = sip::Uri::parse(path.target).ok();
-        let for_us = target
-            .as_ref()
-            .is_some_and(|uri| config.is_us(uri.host_bytes, uri.port));
+        let for_us = target.as_ref().is_some_and(|uri| config.is_us(uri.host_bytes, uri.port));
         let retry = format!("Retry-After: {}\r\n", config.retry_after);
-        let busy = Reply {
-            headers: retry.as_bytes(),
-            ..Reply::new(503)
-        };
+        let busy = Reply { headers: retry.as_bytes(), ..Reply::new(503) };
         if config.is_draining() {
             return self.refuse(now, datagram, "draining", &busy, "this node takes no new calls", out);
         }
         match method {
             Some(sip::Method::Options) if for_us && path.next_route.is_none() => {
-                return self.reply_to(
-                    datagram,
-                    &Reply {
-                        headers: ALLOW,
-                        ..Reply::new(200)
-                    },
-                    out,
-                );
+                return self.reply_to(datagram, &Reply { headers: ALLOW, ..Reply::new(200) }, out);
             }
             Some(sip::Method::Register) => {
-                let reply = Reply {
-                    headers: ALLOW,
-                    ..Reply::new(405)
-                };
+                let reply = Reply { headers: ALLOW, ..Reply::new(405) };
                 return self.refuse(now, datagram, "method", &reply, "REGISTER is not served here", out);
             }
             Some(sip::Method::Bye | sip::Method::Prack | sip::Method::Update) => {
-                return self.refuse(
-                    now,
-                    datagram,
-                    "method",
-                    &Reply::new(481),
-                    "it belongs to no dialog",
-                    out,
-                );
+                return self.refuse(now, datagram, "method", &Reply::new(481), "it belongs to no dialog", out);
             }
             _ => {}
         }
@@ -136,14 +97,7 @@ impl Shard {
             return self.refuse(now, datagram, "forbidden", &Reply::new(403), why, out);
         }
         if target.is_some_and(|uri| uri.scheme == sip::Scheme::Sips) {
-            return self.refuse(
-                now,
-                datagram,
-                "scheme",
-                &Reply::new(416),
-                "sips: needs TLS on every hop",
-                out,
-            );
+            return self.refuse(now, datagram, "scheme", &Reply::new(416), "sips: needs TLS on every hop", out);
         }
         if self.contexts.len() >= config.max_transactions {
             return self.refuse(now, datagram, "overload", &busy, "too many transactions", out);
@@ -166,9 +120,7 @@ impl Shard {
     fn new_context(&mut self, now: Time, datagram: &Datagram<'_>, hash: u64, over_trunks: bool) -> Id {
         let message = datagram.message;
         let invite = message.method() == Some(sip::Method::Invite);
-        let reply_to = message
-            .top_via()
-            .map_or(datagram.source, |via| via::reply_to(&via, datagram.source));
+        let reply_to = message.top_via().map_or(datagram.source, |via| via::reply_to(&via, datagram.source));
         let hundred_at = invite.then(|| now.plus_millis(self.config.trying_delay));
         let id = self.add_context(Context {
             hash,
@@ -200,14 +152,7 @@ impl Shard {
         let call = self.find_call(message, path.token);
         let mut target = Vec::new();
         let Some(hop) = self.next_hop(datagram, path, call, &mut target) else {
-            return self.refuse(
-                now,
-                datagram,
-                "dialog",
-                &Reply::new(481),
-                "no such call stands here",
-                out,
-            );
+            return self.refuse(now, datagram, "dialog", &Reply::new(481), "no such call stands here", out);
         };
         let id = self.new_context(now, datagram, hash, false);
         let tags = dialog_tags(message);
@@ -230,16 +175,11 @@ impl Shard {
             let (side, leg) = call.side(from_tag, to_tag)?;
             (call.call_id() == call_id).then_some((id, side, leg))
         };
-        if let Some(found) = token
-            .filter(|token| token.shard == self.index)
-            .and_then(|token| fits(token.call))
-        {
+        if let Some(found) = token.filter(|token| token.shard == self.index).and_then(|token| fits(token.call)) {
             return Some(found);
         }
         let hash = self.config.keys.hash(&[call_id]);
-        let (_, id) = self
-            .by_call
-            .find(hash, |(other, id)| *other == hash && fits(*id).is_some())?;
+        let (_, id) = self.by_call.find(hash, |(other, id)| *other == hash && fits(*id).is_some())?;
         fits(*id)
     }
 
@@ -319,28 +259,17 @@ impl Shard {
             record: None,
         };
         let edits = &mut self.edits;
-        out.send(hop.listener, hop.destination, |out| {
-            forward::write(message, &path, &forward, edits, out)
-        });
+        out.send(hop.listener, hop.destination, |out| forward::write(message, &path, &forward, edits, out));
     }
 
     /// CANCEL is answered 200 whatever becomes of it (§16.10); the answer is a function of the request, so it needs
     /// no transaction of its own.
     fn on_cancel(&mut self, now: Time, datagram: &Datagram<'_>, known: Option<Id>, out: &mut Outbox) {
         let ours = known.filter(|id| {
-            self.contexts
-                .get(*id)
-                .is_some_and(|context| context.source.ip() == datagram.source.ip() && context.invite)
+            self.contexts.get(*id).is_some_and(|context| context.source.ip() == datagram.source.ip() && context.invite)
         });
         let Some(id) = ours else {
-            return self.refuse(
-                now,
-                datagram,
-                "dialog",
-                &Reply::new(481),
-                "no such INVITE is pending",
-                out,
-            );
+            return self.refuse(now, datagram, "dialog", &Reply::new(481), "no such INVITE is pending", out);
         };
         self.reply_to(datagram, &Reply::new(200), out);
         let Some(context) = self.contexts.get_mut(id) else {
@@ -364,10 +293,7 @@ impl Shard {
     }
 
     fn violates(&mut self, now: Time, datagram: &Datagram<'_>, violation: &sip::Violation, out: &mut Outbox) {
-        let reply = Reply {
-            reason: violation.reason,
-            ..Reply::new(violation.status)
-        };
+        let reply = Reply { reason: violation.reason, ..Reply::new(violation.status) };
         self.refuse(now, datagram, "malformed", &reply, violation.reason, out);
     }
 
@@ -415,10 +341,7 @@ pub fn refuse_malformed(datagram: &Datagram<'_>, config: &Config, out: &mut Outb
     if !message.is_request() || message.method() == Some(sip::Method::Ack) || !datagram.allowed {
         return;
     }
-    let reply = Reply {
-        reason: "Call-ID is missing",
-        ..Reply::new(400)
-    };
+    let reply = Reply { reason: "Call-ID is missing", ..Reply::new(400) };
     write_reply(datagram, &reply, config, &mut Edits::default(), out);
 }
 

@@ -19,11 +19,7 @@ const SESSION_GRACE: u64 = 32;
 
 impl Shard {
     pub(crate) fn on_response(&mut self, now: Time, message: sip::Message<'_>, out: &mut Outbox) {
-        let Some(branch) = message
-            .top_via()
-            .ok()
-            .and_then(|via| self.config.keys.read_branch(via.branch()?))
-        else {
+        let Some(branch) = message.top_via().ok().and_then(|via| self.config.keys.read_branch(via.branch()?)) else {
             return;
         };
         let (id, Some(status), Ok(cseq)) = (branch.client, message.status(), message.cseq()) else {
@@ -75,17 +71,9 @@ impl Shard {
         }
         context.rang |= context.invite;
         let edits = &mut self.edits;
-        let range = out.send(context.listener, context.reply_to, |out| {
-            reply::forward(message, status, edits, out)
-        });
-        context.server = Server::Proceeding {
-            last: out.bytes[range].into(),
-        };
-        if let Some(call) = context
-            .call
-            .filter(|_| context.begins_call)
-            .and_then(|call| self.calls.get_mut(call))
-        {
+        let range = out.send(context.listener, context.reply_to, |out| reply::forward(message, status, edits, out));
+        context.server = Server::Proceeding { last: out.bytes[range].into() };
+        if let Some(call) = context.call.filter(|_| context.begins_call).and_then(|call| self.calls.get_mut(call)) {
             call.ringing = true;
         }
     }
@@ -99,9 +87,7 @@ impl Shard {
             State::Accepted { .. } => false,
             State::Completed { .. } => return,
         };
-        client.state = State::Accepted {
-            timer_m: now.plus_millis(64 * config.t1),
-        };
+        client.state = State::Accepted { timer_m: now.plus_millis(64 * config.t1) };
         let context_id = client.context;
         let Some(context) = self.contexts.get_mut(context_id) else {
             return;
@@ -109,11 +95,7 @@ impl Shard {
         let (call_id, begins_call) = (context.call, context.begins_call);
         if begins_call {
             if first && let Some(seat) = &client.seat {
-                out.events.push(Event::Attempt {
-                    trunk: seat.trunk().clone(),
-                    status,
-                    local: false,
-                });
+                out.events.push(Event::Attempt { trunk: seat.trunk().clone(), status, local: false });
             }
             if let Some(call) = call_id.and_then(|call| self.calls.get_mut(call)) {
                 stand(call, client, message, now, config.max_call);
@@ -165,10 +147,7 @@ impl Shard {
             reply::hop_request(invite, sip::Method::Ack, to, out);
         });
         let timer_d = now.plus_millis(64 * self.config.t1);
-        client.state = State::Completed {
-            ack: out.bytes[range].into(),
-            timer_d,
-        };
+        client.state = State::Completed { ack: out.bytes[range].into(), timer_d };
         let (context, abandoned, seat) = (client.context, client.abandoned, client.seat.take());
         self.arm_client(id);
         self.failed(now, context, abandoned, seat, status, message, out);
@@ -188,13 +167,7 @@ impl Shard {
         }
         let (call, ends_leg) = (context.call, context.ends_leg.take());
         let mut edits = std::mem::take(&mut self.edits);
-        self.answer_with(
-            now,
-            client.context,
-            status,
-            |out| reply::forward(message, status, &mut edits, out),
-            out,
-        );
+        self.answer_with(now, client.context, status, |out| reply::forward(message, status, &mut edits, out), out);
         self.edits = edits;
         let Some(call_id) = call else { return };
         match ends_leg {
@@ -231,11 +204,7 @@ impl Shard {
             Some(mut seat) => {
                 seat.release();
                 let trunk = seat.trunk().clone();
-                out.events.push(Event::Attempt {
-                    trunk,
-                    status,
-                    local: false,
-                });
+                out.events.push(Event::Attempt { trunk, status, local: false });
                 self.attempt_failed(now, context_id, &seat, status, Some(&response), out);
             }
             None => {
@@ -309,13 +278,7 @@ impl Shard {
         if client.abandoned {
             return;
         }
-        self.gave_up(
-            now,
-            client.context,
-            client.seat.as_ref().map(|seat| seat.trunk().clone()),
-            status,
-            out,
-        );
+        self.gave_up(now, client.context, client.seat.as_ref().map(|seat| seat.trunk().clone()), status, out);
     }
 
     pub(crate) fn gave_up(
@@ -327,16 +290,10 @@ impl Shard {
         out: &mut Outbox,
     ) {
         if let Some(trunk) = trunk {
-            out.events.push(Event::Attempt {
-                trunk,
-                status,
-                local: true,
-            });
+            out.events.push(Event::Attempt { trunk, status, local: true });
         }
-        let ends = self
-            .contexts
-            .get_mut(context_id)
-            .and_then(|context| Some((context.call?, context.ends_leg.take()?)));
+        let ends =
+            self.contexts.get_mut(context_id).and_then(|context| Some((context.call?, context.ends_leg.take()?)));
         self.conclude(now, context_id, true, status, None, out);
         if let Some((call, tags)) = ends {
             self.end_leg(call, &tags);
@@ -370,12 +327,7 @@ fn stand(call: &mut Call, client: &mut Client, message: sip::Message<'_>, now: T
         seat,
         trunk,
         tag: tag.into(),
-        contact: message
-            .contact()
-            .and_then(Result::ok)
-            .map(|contact| contact.uri)
-            .unwrap_or_default()
-            .into(),
+        contact: message.contact().and_then(Result::ok).map(|contact| contact.uri).unwrap_or_default().into(),
         address: client.destination,
         listener: client.listener,
     });

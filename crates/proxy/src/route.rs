@@ -24,10 +24,7 @@ impl<'a> Path<'a> {
     pub fn read(message: sip::Message<'a>, config: &Config) -> Path<'a> {
         let call_id = message.call_id().unwrap_or_default();
         let target = message.request_uri().unwrap_or_default();
-        let mut path = Path {
-            target,
-            ..Path::default()
-        };
+        let mut path = Path { target, ..Path::default() };
         if message.field(sip::Name::Route).is_none() {
             // A strict router before us may have left us as target with no route behind.
             path.token = token_of(target, config, call_id);
@@ -72,9 +69,7 @@ impl<'a> Path<'a> {
         let kept = |at: usize| at >= self.own && at < keep_until;
         let mut start = 0;
         while start < values.len() {
-            let end = (start..values.len())
-                .find(|at| values[*at].line != values[start].line)
-                .unwrap_or(values.len());
+            let end = (start..values.len()).find(|at| values[*at].line != values[start].line).unwrap_or(values.len());
             let first_kept = (start..end).find(|at| kept(*at));
             match first_kept {
                 None => edits.remove(values[start].line.clone()),

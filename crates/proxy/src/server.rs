@@ -12,11 +12,7 @@ pub(crate) enum Server {
     /// The last provisional answer, for repeats of the request.
     Proceeding { last: Box<[u8]> },
     /// INVITE, answered by 300 to 699; timers G and H run.
-    Completed {
-        response: Box<[u8]>,
-        resend: Resend,
-        timer_h: Time,
-    },
+    Completed { response: Box<[u8]>, resend: Resend, timer_h: Time },
     /// INVITE, the ACK is there; timer I absorbs its repeats.
     Confirmed { timer_i: Time },
     /// INVITE, answered by 2xx; repeats are absorbed until timer L (RFC 6026).
@@ -34,10 +30,7 @@ pub(crate) struct Resend {
 
 impl Resend {
     pub fn start(now: Time, interval: u64) -> Resend {
-        Resend {
-            at: now.plus_millis(interval),
-            interval,
-        }
+        Resend { at: now.plus_millis(interval), interval }
     }
 
     /// The next one: twice the interval, at most `cap`.
@@ -79,27 +72,17 @@ impl Server {
         let life = now.plus_millis(64 * config.t1);
         match (invite, status) {
             (true, 200..=299) => Server::Accepted { timer_l: life },
-            (true, _) => Server::Completed {
-                response: response.into(),
-                resend: Resend::start(now, config.t1),
-                timer_h: life,
-            },
-            (false, _) => Server::Replied {
-                response: response.into(),
-                timer_j: life,
-            },
+            (true, _) => {
+                Server::Completed { response: response.into(), resend: Resend::start(now, config.t1), timer_h: life }
+            }
+            (false, _) => Server::Replied { response: response.into(), timer_j: life },
         }
     }
 
     /// An ACK that matches. True: it belongs to a 2xx and must go on end to end, as some peers reuse the branch.
     pub fn ack(self, now: Time, config: &Config) -> (Server, bool) {
         match self {
-            Server::Completed { .. } => (
-                Server::Confirmed {
-                    timer_i: now.plus_millis(config.t4),
-                },
-                false,
-            ),
+            Server::Completed { .. } => (Server::Confirmed { timer_i: now.plus_millis(config.t4) }, false),
             Server::Accepted { .. } => (self, true),
             other => (other, false),
         }
@@ -120,18 +103,9 @@ impl Server {
         match self {
             Server::Trying { hundred_at: Some(at) } if at <= now => (Server::Trying { hundred_at: None }, Due::Hundred),
             Server::Completed { timer_h, .. } if timer_h <= now => (self, Due::Over),
-            Server::Completed {
-                response,
-                resend,
-                timer_h,
-            } if resend.at <= now => (
-                Server::Completed {
-                    response,
-                    resend: resend.next(now, config.t2),
-                    timer_h,
-                },
-                Due::Resend,
-            ),
+            Server::Completed { response, resend, timer_h } if resend.at <= now => {
+                (Server::Completed { response, resend: resend.next(now, config.t2), timer_h }, Due::Resend)
+            }
             Server::Confirmed { timer_i: at } | Server::Accepted { timer_l: at } if at <= now => (self, Due::Over),
             Server::Replied { timer_j, .. } if timer_j <= now => (self, Due::Over),
             other => (other, Due::Nothing),

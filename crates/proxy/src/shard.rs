@@ -85,22 +85,14 @@ impl Shard {
 
     /// Server transactions without a final answer.
     pub fn undecided(&self) -> usize {
-        self.contexts
-            .iter()
-            .filter(|context| !context.server.is_final())
-            .count()
+        self.contexts.iter().filter(|context| !context.server.is_final()).count()
     }
 
     /// Answers a [`Question`] of this shard. A stale one is ignored, and its channel given back.
     pub fn answer(&mut self, now: Time, context: ContextId, answer: Answer, out: &mut Outbox) {
-        let id = Id {
-            slot: context.slot,
-            generation: context.generation,
-        };
-        let waits = self
-            .contexts
-            .get(id)
-            .is_some_and(|context| context.current.is_none() && !context.server.is_final());
+        let id = Id { slot: context.slot, generation: context.generation };
+        let waits =
+            self.contexts.get(id).is_some_and(|context| context.current.is_none() && !context.server.is_final());
         if !waits {
             return;
         }
@@ -111,20 +103,14 @@ impl Shard {
     }
 
     pub(crate) fn ask(&mut self, id: Id, out: &mut Outbox) {
-        self.draws = self
-            .draws
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        self.draws = self.draws.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let draw = self.config.keys.hash(&[&self.draws.to_be_bytes()]);
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
         context.current = None;
         out.questions.push(Question {
-            context: ContextId {
-                slot: id.slot,
-                generation: id.generation,
-            },
+            context: ContextId { slot: id.slot, generation: id.generation },
             source: context.source,
             takes_channel: context.begins_call,
             tried: context.tried.clone(),
@@ -143,11 +129,7 @@ impl Shard {
             call.trying = Some(trunk.clone());
         }
         let Some(listener) = listener else {
-            out.events.push(Event::Attempt {
-                trunk,
-                status: 503,
-                local: true,
-            });
+            out.events.push(Event::Attempt { trunk, status: 503, local: true });
             return self.attempt_failed(now, id, &target.seat, 503, None, out);
         };
         let Some(request) = context.request.take() else { return };
@@ -157,10 +139,7 @@ impl Shard {
             let mut uri = std::mem::take(&mut self.target);
             uri.clear();
             forward::trunk_target(message.request_uri().unwrap_or_default(), &trunk, &mut uri);
-            let hop = Hop {
-                destination: target.address,
-                listener,
-            };
+            let hop = Hop { destination: target.address, listener };
             self.send_request(now, id, message, &hop, Some(&uri), Some(target.seat), out);
             self.target = uri;
             self.kept = kept;
@@ -189,17 +168,9 @@ impl Shard {
         let until = now.plus_millis(64 * config.t1);
         let setup_until = seat.is_some().then(|| now.plus_millis(config.setup_timeout));
         let makes_dialog = context.begins_call
-            || matches!(
-                message.method(),
-                Some(sip::Method::Invite | sip::Method::Subscribe | sip::Method::Refer)
-            );
-        let record = makes_dialog.then(|| Token {
-            shard: self.index,
-            call: context.call.unwrap_or(Id {
-                slot: u32::MAX,
-                generation: 0,
-            }),
-        });
+            || matches!(message.method(), Some(sip::Method::Invite | sip::Method::Subscribe | sip::Method::Refer));
+        let record = makes_dialog
+            .then(|| Token { shard: self.index, call: context.call.unwrap_or(Id { slot: u32::MAX, generation: 0 }) });
         let client = self.clients.insert(Client {
             context: id,
             invite: context.invite,
@@ -213,11 +184,7 @@ impl Shard {
             armed: Time(u64::MAX),
         });
         context.current = Some(client);
-        let branch = Branch {
-            shard: self.index,
-            client,
-            loop_hash: forward::loop_hash(message, &config),
-        };
+        let branch = Branch { shard: self.index, client, loop_hash: forward::loop_hash(message, &config) };
         let forward = Forward {
             config: &config,
             source: context.source,
@@ -233,11 +200,8 @@ impl Shard {
             forward::write(message, &path, &forward, edits, out);
         });
         if let Some(client) = self.clients.get_mut(client) {
-            client.state = State::Calling {
-                request: out.bytes[range].into(),
-                resend: Resend::start(now, config.t1),
-                until,
-            };
+            client.state =
+                State::Calling { request: out.bytes[range].into(), resend: Resend::start(now, config.t1), until };
         }
         self.arm_client(client);
     }
@@ -280,11 +244,7 @@ impl Shard {
             && !context.cancelled
             && (rings_on || !context.rang)
             && context.tried.len() < MOST_ATTEMPTS;
-        if again {
-            self.ask(id, out)
-        } else {
-            self.answer_best(now, id, out)
-        }
+        if again { self.ask(id, out) } else { self.answer_best(now, id, out) }
     }
 
     fn nobody_takes_it(&mut self, now: Time, id: Id, reason: &str, out: &mut Outbox) {
@@ -298,19 +258,8 @@ impl Shard {
             reason.replace(['"', '\\', '\r', '\n'], "'")
         );
         let source = context.source;
-        let call_id = context
-            .request
-            .as_deref()
-            .map(|request| call_id_text(&mut self.kept, request));
-        self.reply_in(
-            now,
-            id,
-            &Reply {
-                headers: headers.as_bytes(),
-                ..Reply::new(503)
-            },
-            out,
-        );
+        let call_id = context.request.as_deref().map(|request| call_id_text(&mut self.kept, request));
+        self.reply_in(now, id, &Reply { headers: headers.as_bytes(), ..Reply::new(503) }, out);
         out.events.push(Event::Refused {
             cause: "no_trunk",
             source,
@@ -325,9 +274,7 @@ impl Shard {
             return;
         };
         let best = context.best.take();
-        let received = best
-            .as_ref()
-            .and_then(|best| Some((best.status, best.response.as_deref()?)));
+        let received = best.as_ref().and_then(|best| Some((best.status, best.response.as_deref()?)));
         match received {
             Some((status, response)) => {
                 let status = if status == 503 { 500 } else { status };

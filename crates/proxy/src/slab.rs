@@ -14,10 +14,7 @@ pub(crate) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub fn new() -> Slab<T> {
-        Slab {
-            slots: Vec::new(),
-            free: Vec::new(),
-        }
+        Slab { slots: Vec::new(), free: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -28,23 +25,14 @@ impl<T> Slab<T> {
         if let Some(slot) = self.free.pop() {
             let entry = &mut self.slots[slot as usize];
             entry.1 = Some(value);
-            return Id {
-                slot,
-                generation: entry.0,
-            };
+            return Id { slot, generation: entry.0 };
         }
         self.slots.push((1, Some(value)));
-        Id {
-            slot: (self.slots.len() - 1) as u32,
-            generation: 1,
-        }
+        Id { slot: (self.slots.len() - 1) as u32, generation: 1 }
     }
 
     pub fn remove(&mut self, id: Id) -> Option<T> {
-        let entry = self
-            .slots
-            .get_mut(id.slot as usize)
-            .filter(|entry| entry.0 == id.generation)?;
+        let entry = self.slots.get_mut(id.slot as usize).filter(|entry| entry.0 == id.generation)?;
         let value = entry.1.take()?;
         entry.0 = entry.0.wrapping_add(1);
         self.free.push(id.slot);
@@ -52,19 +40,11 @@ impl<T> Slab<T> {
     }
 
     pub fn get(&self, id: Id) -> Option<&T> {
-        self.slots
-            .get(id.slot as usize)
-            .filter(|entry| entry.0 == id.generation)?
-            .1
-            .as_ref()
+        self.slots.get(id.slot as usize).filter(|entry| entry.0 == id.generation)?.1.as_ref()
     }
 
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
-        self.slots
-            .get_mut(id.slot as usize)
-            .filter(|entry| entry.0 == id.generation)?
-            .1
-            .as_mut()
+        self.slots.get_mut(id.slot as usize).filter(|entry| entry.0 == id.generation)?.1.as_mut()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &T> {

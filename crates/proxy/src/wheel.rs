@@ -30,11 +30,7 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub fn new() -> Wheel {
-        Wheel {
-            now: 0,
-            slots: (0..LEVELS * SLOTS).map(|_| Vec::new()).collect(),
-            len: 0,
-        }
+        Wheel { now: 0, slots: (0..LEVELS * SLOTS).map(|_| Vec::new()).collect(), len: 0 }
     }
 
     /// Fires `owner` at the first tick that is not before `at`.
@@ -91,11 +87,7 @@ impl Wheel {
         }
         let shift = BITS * level as u32;
         // Beyond the top level's span: comes round early, and its owner arms it again.
-        let tick_there = if ahead >> shift >= SLOTS as u64 {
-            self.now + ((SLOTS as u64 - 1) << shift)
-        } else {
-            tick
-        };
+        let tick_there = if ahead >> shift >= SLOTS as u64 { self.now + ((SLOTS as u64 - 1) << shift) } else { tick };
         self.slots[level * SLOTS + ((tick_there >> shift) % SLOTS as u64) as usize].push((tick, owner));
     }
 }

@@ -23,10 +23,7 @@ fn a_call_goes_through_and_its_channel_comes_back() {
     assert_eq!(headers(&sent, "Via").len(), 2);
     assert_eq!(header(&sent, "Max-Forwards"), "69");
     assert!(header(&sent, "Record-Route").starts_with("<sip:192.0.2.1:5060;lr;tl="));
-    assert!(
-        sent.contains("X-Untouched:   as  it came ;x=\"y\"\r\n"),
-        "untouched bytes leave as they came"
-    );
+    assert!(sent.contains("X-Untouched:   as  it came ;x=\"y\"\r\n"), "untouched bytes leave as they came");
     assert!(sent.ends_with("\r\n\r\nv=0\n"));
     assert_eq!(w.active("a"), 1);
 
@@ -41,10 +38,7 @@ fn a_call_goes_through_and_its_channel_comes_back() {
     assert!(ack.starts_with("ACK sip:bob@203.0.113.1:5060 SIP/2.0\r\n"));
     assert!(headers(&ack, "Route").is_empty(), "our Route is taken off");
     let view = &w.shard.calls()[0];
-    assert_eq!(
-        (view.call_id.as_str(), view.trunk.as_str(), view.state),
-        ("c1", "a", "established")
-    );
+    assert_eq!((view.call_id.as_str(), view.trunk.as_str(), view.state), ("c1", "a", "established"));
     assert_eq!(view.from, "sip:alice@198.51.100.7");
 
     w.send(CALLER, &in_dialog("BYE", 2, &ok));
@@ -69,10 +63,7 @@ fn a_peer_without_a_route_set_is_followed_by_its_dialog() {
     let lame = |method: &str, number: u32| {
         let message = in_dialog(method, number, &ok);
         let (_, rest) = message.split_once("\r\n").unwrap();
-        let rest: String = rest
-            .split_inclusive("\r\n")
-            .filter(|line| !line.starts_with("Route:"))
-            .collect();
+        let rest: String = rest.split_inclusive("\r\n").filter(|line| !line.starts_with("Route:")).collect();
         format!("{method} sip:15551234@{PROXY} SIP/2.0\r\n{rest}")
     };
     w.send(CALLER, &lame("ACK", 1));
@@ -145,21 +136,12 @@ fn a_lost_bye_is_made_up_for_by_session_timer_or_duration() {
     w.wait(1_700_000);
     w.send(CALLER, &in_dialog("UPDATE", 2, &ok));
     let update = w.one(A);
-    w.send(
-        A,
-        &respond(&update, "200 OK", "Session-Expires: 1800;refresher=uac\r\n"),
-    );
+    w.send(A, &respond(&update, "200 OK", "Session-Expires: 1800;refresher=uac\r\n"));
     w.wait(1_700_000);
     assert_eq!(w.active("a"), 1, "the refresh counts");
     w.wait(200_000);
     assert_eq!(w.active("a"), 0);
-    assert!(w.events.iter().any(|event| matches!(
-        event,
-        Event::Lost {
-            cause: "session_timer",
-            ..
-        }
-    )));
+    assert!(w.events.iter().any(|event| matches!(event, Event::Lost { cause: "session_timer", .. })));
 
     w.wire.clear();
     w.establish("untimed", A, "");
@@ -167,13 +149,7 @@ fn a_lost_bye_is_made_up_for_by_session_timer_or_duration() {
     assert_eq!(w.active("a"), 1);
     w.wait(2000);
     assert_eq!(w.active("a"), 0);
-    assert!(w.events.iter().any(|event| matches!(
-        event,
-        Event::Lost {
-            cause: "max_duration",
-            ..
-        }
-    )));
+    assert!(w.events.iter().any(|event| matches!(event, Event::Lost { cause: "max_duration", .. })));
     assert_eq!(w.shard.transactions(), 0);
 }
 
@@ -237,11 +213,7 @@ fn a_strict_router_is_undone() {
     let bye = in_dialog("BYE", 2, &ok);
     let ours = header(&bye, "Route");
     let strict = bye
-        .replacen(
-            "BYE sip:bob@203.0.113.1:5060",
-            &format!("BYE {}", ours.trim_matches(['<', '>'])),
-            1,
-        )
+        .replacen("BYE sip:bob@203.0.113.1:5060", &format!("BYE {}", ours.trim_matches(['<', '>'])), 1)
         .replacen(&ours, "<sip:bob@203.0.113.1:5060>", 1);
     w.send(CALLER, &strict);
     let got = w.one(A);
@@ -262,8 +234,5 @@ fn rport_is_answered_where_it_came_from() {
     );
     let message = invite("c2").replace("198.51.100.7:5060;branch", "10.0.0.5:5080;branch");
     w.send(nat, &message);
-    assert!(
-        w.one("198.51.100.9:5080")
-            .contains("10.0.0.5:5080;branch=z9hG4bK-c2-1;received=198.51.100.9\r\n")
-    );
+    assert!(w.one("198.51.100.9:5080").contains("10.0.0.5:5080;branch=z9hG4bK-c2-1;received=198.51.100.9\r\n"));
 }

@@ -24,10 +24,7 @@ fn a_503_goes_to_the_next_trunk_from_the_original_request() {
     assert!(header(&ack, "To").ends_with(";tag=b"));
     let second = w.one(B);
     assert!(second.starts_with("INVITE sip:15551234@203.0.113.2:5060 SIP/2.0"));
-    assert_eq!(
-        (headers(&second, "Via").len(), header(&second, "Max-Forwards")),
-        (2, "69".into())
-    );
+    assert_eq!((headers(&second, "Via").len(), header(&second, "Max-Forwards")), (2, "69".into()));
     assert_ne!(header(&second, "Via"), header(&first, "Via"), "a new branch");
     w.silent();
     assert_eq!((w.active("a"), w.active("b")), (0, 1));
@@ -63,17 +60,11 @@ fn a_trunk_that_wakes_up_late_is_cancelled_and_its_200_still_passes() {
     w.all(CALLER);
     w.send(A, &respond(&first, "180 Ringing", ""));
     let cancel = w.one(A);
-    assert!(
-        cancel.starts_with("CANCEL sip:15551234@203.0.113.1:5060 SIP/2.0"),
-        "{cancel}"
-    );
+    assert!(cancel.starts_with("CANCEL sip:15551234@203.0.113.1:5060 SIP/2.0"), "{cancel}");
     assert_eq!(header(&cancel, "Via"), header(&first, "Via"));
     assert!(w.all(CALLER).is_empty());
     w.send(A, &respond(&cancel, "200 OK", ""));
-    w.send(
-        A,
-        &respond_tagged(&first, "200 OK", "late", &format!("Contact: <sip:bob@{A}>\r\n")),
-    );
+    w.send(A, &respond_tagged(&first, "200 OK", "late", &format!("Contact: <sip:bob@{A}>\r\n")));
     assert!(w.one(CALLER).starts_with("SIP/2.0 200"));
     assert_eq!((w.active("a"), w.active("b")), (1, 0), "the other attempt is given up");
     w.send(B, &respond(&second, "180 Ringing", ""));
@@ -93,13 +84,7 @@ fn a_send_error_goes_to_the_next_trunk_at_once() {
 
 #[test]
 fn busy_and_declined_are_never_rung_again() {
-    for status in [
-        "486 Busy Here",
-        "600 Busy Everywhere",
-        "603 Decline",
-        "404 Not Found",
-        "302 Moved",
-    ] {
+    for status in ["486 Busy Here", "600 Busy Everywhere", "603 Decline", "404 Not Found", "302 Moved"] {
         let mut a = trunk(A, 1);
         a.reroute_on.extend([486, 600, 603]);
         let mut w = World::new(&[("a", a), ("b", trunk(B, 2))]);
@@ -115,9 +100,8 @@ fn busy_and_declined_are_never_rung_again() {
 #[test]
 fn nobody_is_tried_after_ringing_unless_configured() {
     for again in [false, true] {
-        let mut w = World::with(&[("a", trunk(A, 1)), ("b", trunk(B, 2))], |config| {
-            config.reroute_after_ringing = again
-        });
+        let mut w =
+            World::with(&[("a", trunk(A, 1)), ("b", trunk(B, 2))], |config| config.reroute_after_ringing = again);
         let first = w.invite_to("c1", A);
         w.send(A, &respond(&first, "180 Ringing", ""));
         w.one(CALLER);
@@ -135,10 +119,7 @@ fn a_lone_503_becomes_500_and_the_best_answer_wins() {
     let second = w.one(B);
     w.send(B, &respond(&second, "503 Full", "X-Peer: b\r\n"));
     let refused = w.one(CALLER);
-    assert!(
-        refused.starts_with("SIP/2.0 500 Server Internal Error\r\n"),
-        "{refused}"
-    );
+    assert!(refused.starts_with("SIP/2.0 500 Server Internal Error\r\n"), "{refused}");
     assert!(refused.contains("X-Peer: b\r\n"));
 
     let mut w = two();
@@ -161,21 +142,11 @@ fn no_trunk_is_a_503_that_says_why() {
     let refused = w.one(CALLER);
     assert!(refused.starts_with("SIP/2.0 503 Service Unavailable\r\n"));
     assert_eq!(header(&refused, "Retry-After"), "5");
-    assert_eq!(
-        header(&refused, "Reason"),
-        "SIP;cause=503;text=\"no trunk: a full 1/1; b lease expired\""
-    );
+    assert_eq!(header(&refused, "Reason"), "SIP;cause=503;text=\"no trunk: a full 1/1; b lease expired\"");
     assert_eq!(w.refusals(), ["no_trunk"]);
     assert_eq!(w.shard.calls().len(), 1);
     w.wait(600);
-    assert_eq!(
-        w.all(CALLER)
-            .iter()
-            .filter(|message| message.starts_with("SIP/2.0 503"))
-            .count(),
-        1,
-        "timer G"
-    );
+    assert_eq!(w.all(CALLER).iter().filter(|message| message.starts_with("SIP/2.0 503")).count(), 1, "timer G");
     w.send(CALLER, &on_hop("ACK", "c2"));
     w.wire.clear();
     w.wait(3000);
@@ -268,10 +239,7 @@ fn our_100_comes_only_when_nobody_else_was_quick() {
     w.wait(200);
     assert!(w.all(CALLER).is_empty());
     w.send(CALLER, &invite("c1"));
-    assert!(
-        w.one(CALLER).starts_with("SIP/2.0 183 "),
-        "a repeat is answered by the last provisional"
-    );
+    assert!(w.one(CALLER).starts_with("SIP/2.0 183 "), "a repeat is answered by the last provisional");
     assert!(w.all(A).is_empty());
 }
 

@@ -60,22 +60,12 @@ fn step(w: &mut World, calls: &mut [Model], n: usize, op: Op) {
     calls[n] = match (call, op) {
         (Model::Idle, Op::Place) => {
             let at = if holds(calls, A) < LIMIT { A } else { B };
-            Model::Pending {
-                at,
-                invite: w.invite_to(&id, at),
-                ringing: false,
-                tried: 1,
-            }
+            Model::Pending { at, invite: w.invite_to(&id, at), ringing: false, tried: 1 }
         }
         (Model::Pending { at, invite, tried, .. }, Op::Ring) => {
             w.send(at, &respond(&invite, "180 Ringing", ""));
             w.one(CALLER);
-            Model::Pending {
-                at,
-                invite,
-                ringing: true,
-                tried,
-            }
+            Model::Pending { at, invite, ringing: true, tried }
         }
         (Model::Pending { at, invite, .. }, Op::Answer) => {
             w.send(at, &respond(&invite, "200 OK", &format!("Contact: <sip:bob@{at}>\r\n")));
@@ -88,26 +78,13 @@ fn step(w: &mut World, calls: &mut [Model], n: usize, op: Op) {
             w.send(CALLER, &on_hop("ACK", &id));
             Model::Done
         }
-        (
-            Model::Pending {
-                at,
-                invite,
-                ringing,
-                tried,
-            },
-            Op::Overloaded,
-        ) => {
+        (Model::Pending { at, invite, ringing, tried }, Op::Overloaded) => {
             w.send(at, &respond(&invite, "503 Overloaded", ""));
             let to = if at == A { B } else { A };
             let room = to == B || holds(calls, A) < LIMIT;
             if tried == 1 && !ringing && room {
                 w.one(at);
-                Model::Pending {
-                    at: to,
-                    invite: w.one(to),
-                    ringing: false,
-                    tried: 2,
-                }
+                Model::Pending { at: to, invite: w.one(to), ringing: false, tried: 2 }
             } else {
                 w.one(at);
                 assert!(w.one(CALLER).starts_with("SIP/2.0 500"));
@@ -138,23 +115,10 @@ fn step(w: &mut World, calls: &mut [Model], n: usize, op: Op) {
             w.one(at);
             Model::Done
         }
-        (
-            Model::Pending {
-                at,
-                invite,
-                ringing,
-                tried,
-            },
-            Op::Repeat,
-        ) => {
+        (Model::Pending { at, invite, ringing, tried }, Op::Repeat) => {
             w.send(CALLER, &crate::invite(&id));
             w.all(CALLER);
-            Model::Pending {
-                at,
-                invite,
-                ringing,
-                tried,
-            }
+            Model::Pending { at, invite, ringing, tried }
         }
         (Model::Up { at, ok }, Op::Repeat) => {
             w.send(CALLER, &in_dialog("ACK", 1, &ok));

@@ -60,14 +60,8 @@ impl Admin {
         let malformed = || Violation::bad("malformed admin record (expected a JSON object)");
         let value: serde_json::Value = serde_json::from_slice(body).map_err(|_| malformed())?;
         let members = value.as_object().ok_or_else(malformed)?;
-        if let Some(unknown) = members
-            .keys()
-            .find(|name| !["state", "reason", "until"].contains(&name.as_str()))
-        {
-            return Err(Violation::member(
-                unknown,
-                &format!("{unknown} is unknown; expected state, reason or until"),
-            ));
+        if let Some(unknown) = members.keys().find(|name| !["state", "reason", "until"].contains(&name.as_str())) {
+            return Err(Violation::member(unknown, &format!("{unknown} is unknown; expected state, reason or until")));
         }
         let state = match members.get("state").and_then(serde_json::Value::as_str) {
             Some("draining") => AdminState::Draining,
@@ -79,10 +73,7 @@ impl Admin {
             None | Some(serde_json::Value::Null) => None,
             Some(serde_json::Value::String(reason)) if reason.len() <= 1024 => Some(reason.clone()),
             Some(_) => {
-                return Err(Violation::member(
-                    "reason",
-                    "reason must be a string of at most 1024 bytes",
-                ));
+                return Err(Violation::member("reason", "reason must be a string of at most 1024 bytes"));
             }
         };
         let expected = || Violation::member("until", "until must be a time such as \"2026-12-01T00:00:00Z\"");
@@ -94,12 +85,7 @@ impl Admin {
     }
 
     pub(crate) fn store(&self, deregistered_at: Option<Timestamp>) -> Vec<u8> {
-        let stored = Stored {
-            state: self.state,
-            reason: self.reason.clone(),
-            until: self.until,
-            deregistered_at,
-        };
+        let stored = Stored { state: self.state, reason: self.reason.clone(), until: self.until, deregistered_at };
         serde_json::to_vec(&stored).unwrap_or_default()
     }
 }

@@ -63,11 +63,11 @@ pub enum Command {
 pub struct Condition {
     /// `If-Match`.
     pub if_match: Option<Match>,
-    /// `If-None-Match: *`.
-    pub if_none_match_any: bool,
+    /// `If-None-Match`.
+    pub if_none_match: Option<Match>,
 }
 
-/// What `If-Match` names.
+/// What a condition names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {
     /// `*`: any record.
@@ -159,36 +159,20 @@ impl std::error::Error for Violation {}
 
 impl Violation {
     pub(crate) fn bad(message: &str) -> Violation {
-        Violation {
-            kind: Kind::BadRequest,
-            message: message.to_owned(),
-            field: None,
-        }
+        Violation { kind: Kind::BadRequest, message: message.to_owned(), field: None }
     }
 
     pub(crate) fn member(name: &str, message: &str) -> Violation {
         let field = name.split('.').next().map(str::to_owned);
-        Violation {
-            kind: Kind::BadRequest,
-            message: message.to_owned(),
-            field,
-        }
+        Violation { kind: Kind::BadRequest, message: message.to_owned(), field }
     }
 
     pub(crate) fn not_found(message: &str) -> Violation {
-        Violation {
-            kind: Kind::NotFound,
-            message: message.to_owned(),
-            field: None,
-        }
+        Violation { kind: Kind::NotFound, message: message.to_owned(), field: None }
     }
 
     pub(crate) fn precondition(message: String) -> Violation {
-        Violation {
-            kind: Kind::PreconditionFailed,
-            message,
-            field: None,
-        }
+        Violation { kind: Kind::PreconditionFailed, message, field: None }
     }
 }
 
@@ -198,8 +182,5 @@ pub fn validate_id(id: &str) -> Result<(), Violation> {
     if (1..=128).contains(&id.len()) && id.bytes().all(ok) {
         return Ok(());
     }
-    Err(Violation::member(
-        "id",
-        "id must have 1 to 128 of A-Z a-z 0-9 - . _ ~ : @ +",
-    ))
+    Err(Violation::member("id", "id must have 1 to 128 of A-Z a-z 0-9 - . _ ~ : @ +"))
 }

@@ -32,10 +32,9 @@ impl Registry {
         let trunk = parse::trunk(&id, &parse::object(body)?)?;
         let unknown = trunk.extra.iter().map(|(name, _)| name.to_owned()).collect();
         match known {
-            Some(entry) => Ok(Decision {
-                writes: self.replace(entry, &trunk, now),
-                outcome: Outcome::Replaced { unknown },
-            }),
+            Some(entry) => {
+                Ok(Decision { writes: self.replace(entry, &trunk, now), outcome: Outcome::Replaced { unknown } })
+            }
             None => {
                 let mut writes = vec![Write {
                     key: format!("{TRUNK}{id}"),
@@ -50,36 +49,25 @@ impl Registry {
                         value: Some(intent.admin.store(None)),
                     });
                 }
-                Ok(Decision {
-                    writes,
-                    outcome: Outcome::Created { unknown },
-                })
+                Ok(Decision { writes, outcome: Outcome::Created { unknown } })
             }
         }
     }
 
     fn patch(&self, id: &str, body: &[u8], condition: &Condition, now: Now) -> Result<Decision, Violation> {
         validate_id(id)?;
-        let entry = self.trunks.get(id);
-        self.check(entry, condition, now)?;
-        let entry = entry.ok_or_else(|| Violation::not_found("unknown trunk — re-register with PUT"))?;
+        // Before the conditions: a registrant that was forgotten must learn that, whatever else it asks.
+        let unknown = || Violation::not_found("unknown trunk — re-register with PUT");
+        let entry = self.trunks.get(id).ok_or_else(unknown)?;
+        self.check(Some(entry), condition, now)?;
         let mut members = entry.trunk.to_members();
         let patch = parse::object(body)?;
-        members
-            .merge(&patch)
-            .map_err(|_| Violation::bad("malformed trunk record (invalid JSON)"))?;
+        members.merge(&patch).map_err(|_| Violation::bad("malformed trunk record (invalid JSON)"))?;
         let trunk = parse::trunk(&entry.trunk.id, &members)?;
-        let unknown = trunk
-            .extra
-            .iter()
-            .map(|(name, _)| name.to_owned())
-            .filter(|name| patch.get(name).is_some())
-            .collect();
+        let unknown =
+            trunk.extra.iter().map(|(name, _)| name.to_owned()).filter(|name| patch.get(name).is_some()).collect();
         let changed = trunk != *entry.trunk;
-        Ok(Decision {
-            writes: self.replace(entry, &trunk, now),
-            outcome: Outcome::Patched { changed, unknown },
-        })
+        Ok(Decision { writes: self.replace(entry, &trunk, now), outcome: Outcome::Patched { changed, unknown } })
     }
 
     /// Writes a record in place of another; nothing where they are the same and the lease stands.
@@ -104,11 +92,8 @@ impl Registry {
 
     fn remove(&self, entry: &Entry, outcome: Outcome, now: Now) -> Decision {
         let id = &entry.trunk.id;
-        let mut writes = vec![Write {
-            key: format!("{TRUNK}{id}"),
-            expect: Expect::Modified(entry.modified),
-            value: None,
-        }];
+        let mut writes =
+            vec![Write { key: format!("{TRUNK}{id}"), expect: Expect::Modified(entry.modified), value: None }];
         if let Some(intent) = self.admins.get(id) {
             writes.push(Write {
                 key: format!("{ADMIN}{id}"),
@@ -121,16 +106,10 @@ impl Registry {
 
     fn expire(&self, id: &str, modified: u64, now: Now) -> Decision {
         let due = |entry: &&Entry| {
-            let gone_at = entry
-                .lease
-                .deadline()
-                .saturating_add(self.settings.deregister_after.as_millis() as u64);
+            let gone_at = entry.lease.deadline().saturating_add(self.settings.deregister_after.as_millis() as u64);
             entry.modified == modified && !entry.up && self.lease_time(now) >= gone_at
         };
-        self.trunks
-            .get(id)
-            .filter(due)
-            .map_or_else(nothing, |entry| self.remove(entry, Outcome::Expired, now))
+        self.trunks.get(id).filter(due).map_or_else(nothing, |entry| self.remove(entry, Outcome::Expired, now))
     }
 
     fn set_admin(&self, id: &str, body: &[u8], now: Now) -> Result<Decision, Violation> {
@@ -145,73 +124,55 @@ impl Registry {
         }
         let expect = intent.map_or(Expect::Absent, |intent| Expect::Modified(intent.modified));
         let value = Some(admin.store(intent.and_then(|intent| intent.deregistered_at)));
-        Ok(Decision {
-            writes: vec![Write {
-                key: format!("{ADMIN}{id}"),
-                expect,
-                value,
-            }],
-            outcome: Outcome::AdminSet,
-        })
+        Ok(Decision { writes: vec![Write { key: format!("{ADMIN}{id}"), expect, value }], outcome: Outcome::AdminSet })
     }
 
     fn clear_admin(&self, id: &str) -> Result<Decision, Violation> {
         validate_id(id)?;
         Ok(self.admins.get(id).map_or_else(nothing, |intent| Decision {
-            writes: vec![Write {
-                key: format!("{ADMIN}{id}"),
-                expect: Expect::Modified(intent.modified),
-                value: None,
-            }],
+            writes: vec![Write { key: format!("{ADMIN}{id}"), expect: Expect::Modified(intent.modified), value: None }],
             outcome: Outcome::AdminCleared,
         }))
     }
 
     fn purge(&self, id: &str, modified: u64) -> Decision {
-        let same = self
-            .admins
-            .get(id)
-            .is_some_and(|intent| intent.modified == modified && intent.deregistered_at.is_some());
+        let same =
+            self.admins.get(id).is_some_and(|intent| intent.modified == modified && intent.deregistered_at.is_some());
         if !same {
             return nothing();
         }
-        let write = Write {
-            key: format!("{ADMIN}{id}"),
-            expect: Expect::Modified(modified),
-            value: None,
-        };
-        Decision {
-            writes: vec![write],
-            outcome: Outcome::AdminCleared,
-        }
+        let write = Write { key: format!("{ADMIN}{id}"), expect: Expect::Modified(modified), value: None };
+        Decision { writes: vec![write], outcome: Outcome::AdminCleared }
     }
 
     /// Holds a command to its conditions (RFC 9110 §13.2.2).
     fn check(&self, entry: Option<&Entry>, condition: &Condition, now: Now) -> Result<(), Violation> {
-        let etag = entry.map(|entry| self.view_of(entry, now).etag.to_string());
-        let matches = match (&condition.if_match, &etag) {
-            (None, _) | (Some(Match::Any), Some(_)) => true,
-            (Some(_), None) => false,
-            (Some(Match::Tags(tags)), Some(etag)) => tags.contains(etag),
+        if condition.if_match.is_none() && condition.if_none_match.is_none() {
+            return Ok(());
+        }
+        let view = entry.map(|entry| self.view_of(entry, now));
+        let names = |named: &Match| match (named, &view) {
+            (_, None) => false,
+            (Match::Any, Some(_)) => true,
+            (Match::Tags(tags), Some(view)) => tags.iter().any(|tag| view.is_current(tag)),
         };
-        if !matches {
-            return Err(Violation::precondition(match etag {
-                Some(etag) => format!("the trunk has changed: its ETag is \"{etag}\" now"),
+        let failed = |message: String| Err(Violation::precondition(message));
+        if condition.if_match.as_ref().is_some_and(|named| !names(named)) {
+            return failed(match &view {
+                Some(view) => format!("the trunk has changed: its ETag is \"{}\" now", view.etag()),
                 None => "the trunk is not registered".to_owned(),
-            }));
+            });
         }
-        if condition.if_none_match_any && etag.is_some() {
-            return Err(Violation::precondition("the trunk is registered already".to_owned()));
+        match condition.if_none_match.as_ref().filter(|named| names(named)) {
+            Some(Match::Any) => failed("the trunk is registered already".to_owned()),
+            Some(Match::Tags(_)) => failed("the trunk still has this ETag".to_owned()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 fn nothing() -> Decision {
-    Decision {
-        writes: Vec::new(),
-        outcome: Outcome::Nothing,
-    }
+    Decision { writes: Vec::new(), outcome: Outcome::Nothing }
 }
 
 impl Trunk {
@@ -249,10 +210,7 @@ impl Trunk {
             set("weight", self.weight.into());
         }
         if !self.sources.is_empty() {
-            set(
-                "sources",
-                self.sources.iter().map(ToString::to_string).collect::<Vec<_>>().into(),
-            );
+            set("sources", self.sources.iter().map(ToString::to_string).collect::<Vec<_>>().into());
         }
         if let Some(probe) = &self.probe {
             let mut value = serde_json::json!({
@@ -264,7 +222,7 @@ impl Trunk {
             set("probe", value);
         }
         if let Some(codes) = &self.reroute_on {
-            set("reroute_on", codes.iter().copied().collect::<Vec<u16>>().into());
+            set("reroute_on", codes.to_vec().into());
         }
         members
     }

@@ -30,10 +30,7 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub fn new() -> Lease {
-        Lease {
-            deadline: AtomicU64::new(u64::MAX),
-            queued: u64::MAX,
-        }
+        Lease { deadline: AtomicU64::new(u64::MAX), queued: u64::MAX }
     }
 
     pub fn deadline(&self) -> u64 {

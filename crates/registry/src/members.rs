@@ -12,12 +12,7 @@ pub struct Members(Vec<(Box<str>, Box<RawValue>)>);
 
 impl PartialEq for Members {
     fn eq(&self, other: &Members) -> bool {
-        self.0.len() == other.0.len()
-            && self
-                .0
-                .iter()
-                .zip(&other.0)
-                .all(|(a, b)| a.0 == b.0 && a.1.get() == b.1.get())
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a.0 == b.0 && a.1.get() == b.1.get())
     }
 }
 
@@ -64,10 +59,7 @@ impl Members {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&RawValue> {
-        self.0
-            .iter()
-            .find(|(other, _)| &**other == name)
-            .map(|(_, value)| &**value)
+        self.0.iter().find(|(other, _)| &**other == name).map(|(_, value)| &**value)
     }
 
     /// Applies a merge patch (RFC 7396): null removes, objects merge, everything else replaces.
@@ -77,9 +69,8 @@ impl Members {
             match change {
                 Value::Null => self.remove(name),
                 Value::Object(_) => {
-                    let mut value: Value = self
-                        .get(name)
-                        .map_or(Ok(Value::Null), |old| serde_json::from_str(old.get()))?;
+                    let mut value: Value =
+                        self.get(name).map_or(Ok(Value::Null), |old| serde_json::from_str(old.get()))?;
                     merge_value(&mut value, change);
                     self.set(name.into(), serde_json::value::to_raw_value(&value)?);
                 }

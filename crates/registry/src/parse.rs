@@ -11,15 +11,8 @@ use crate::members::Members;
 use crate::trunk::{HEARTBEAT_SECONDS, Probe, Transport, Trunk, WEIGHT};
 
 /// The server's members: a client may send back what it read, and is not heeded.
-const OF_THE_SERVER: [&str; 7] = [
-    "id",
-    "status",
-    "status_reasons",
-    "admin",
-    "registered_at",
-    "lease_expires_at",
-    "active_calls",
-];
+const OF_THE_SERVER: [&str; 7] =
+    ["id", "status", "status_reasons", "admin", "registered_at", "lease_expires_at", "active_calls"];
 
 /// Longest `sip_uri`, in bytes.
 const LONGEST_URI: usize = 1024;
@@ -83,10 +76,7 @@ pub(crate) fn trunk(id: &Arc<str>, members: &Members) -> Result<Trunk, Violation
             "sources" => trunk.sources = given.map_or(Ok(Box::default()), sources)?,
             "probe" => trunk.probe = given.map(probe).transpose()?.map(Box::new),
             "reroute_on" => {
-                trunk.reroute_on = given
-                    .map(|v| codes(name, v, 300))
-                    .transpose()?
-                    .map(Vec::into_boxed_slice)
+                trunk.reroute_on = given.map(|v| codes(name, v, 300)).transpose()?.map(Vec::into_boxed_slice)
             }
             _ => trunk.extra.set(name.into(), raw.to_owned()),
         }
@@ -100,9 +90,7 @@ pub(crate) fn trunk(id: &Arc<str>, members: &Members) -> Result<Trunk, Violation
 }
 
 fn text<'a>(name: &str, value: &'a Value) -> Result<&'a str, Violation> {
-    value
-        .as_str()
-        .ok_or_else(|| Violation::member(name, &format!("{name} must be a string")))
+    value.as_str().ok_or_else(|| Violation::member(name, &format!("{name} must be a string")))
 }
 
 fn sip_uri(value: &Value) -> Result<Box<str>, Violation> {
@@ -125,10 +113,7 @@ fn sip_uri(value: &Value) -> Result<Box<str>, Violation> {
 }
 
 fn transport_named(value: &Value) -> Result<Transport, Violation> {
-    value
-        .as_str()
-        .and_then(Transport::parse)
-        .ok_or_else(|| Violation::member("transport", TRANSPORTS))
+    value.as_str().and_then(Transport::parse).ok_or_else(|| Violation::member("transport", TRANSPORTS))
 }
 
 /// The transport that `transport`, the scheme and the URI's own parameter agree on.
@@ -153,10 +138,7 @@ fn agree(uri: &str, given: Option<Transport>) -> Result<Transport, Violation> {
         named => named,
     };
     if secure && implied == Some(Transport::Udp) {
-        return Err(Violation::member(
-            "sip_uri",
-            "sip_uri asks for sips: over udp, which does not exist",
-        ));
+        return Err(Violation::member("sip_uri", "sip_uri asks for sips: over udp, which does not exist"));
     }
     match (given, implied) {
         (Some(given), Some(implied)) if given != implied => Err(Violation::member(
@@ -168,33 +150,20 @@ fn agree(uri: &str, given: Option<Transport>) -> Result<Transport, Violation> {
 }
 
 fn enabled(value: &Value) -> Result<bool, Violation> {
-    value
-        .as_bool()
-        .ok_or_else(|| Violation::member("enabled", "enabled must be true or false"))
+    value.as_bool().ok_or_else(|| Violation::member("enabled", "enabled must be true or false"))
 }
 
 fn integer(name: &str, value: &Value, least: u32, most: u32) -> Result<u32, Violation> {
-    let fits = value
-        .as_u64()
-        .and_then(|n| u32::try_from(n).ok())
-        .filter(|n| (least..=most).contains(n));
+    let fits = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| (least..=most).contains(n));
     fits.ok_or_else(|| {
-        let range = if most == u32::MAX {
-            format!("{least} or more")
-        } else {
-            format!("{least} to {most}")
-        };
+        let range = if most == u32::MAX { format!("{least} or more") } else { format!("{least} to {most}") };
         Violation::member(name, &format!("{name} must be an integer, {range}"))
     })
 }
 
 fn heartbeat_seconds(value: &Value) -> Result<u32, Violation> {
-    let expected = || {
-        Violation::member(
-            "heartbeat_seconds",
-            "heartbeat_seconds must be an integer, 5 to 3600, or 0 for no lease",
-        )
-    };
+    let expected =
+        || Violation::member("heartbeat_seconds", "heartbeat_seconds must be an integer, 5 to 3600, or 0 for no lease");
     match integer("heartbeat_seconds", value, 0, 3600) {
         Ok(seconds) if seconds == 0 || seconds >= 5 => Ok(seconds),
         _ => Err(expected()),
@@ -209,10 +178,7 @@ fn max_cps(value: &Value) -> Result<f64, Violation> {
 fn group(value: &Value) -> Result<Option<Box<str>>, Violation> {
     let group = text("group", value)?;
     if group.is_empty() || group.len() > 128 || group.chars().any(char::is_control) {
-        return Err(Violation::member(
-            "group",
-            "group must have 1 to 128 bytes without control characters",
-        ));
+        return Err(Violation::member("group", "group must have 1 to 128 bytes without control characters"));
     }
     Ok((group != crate::trunk::GROUP).then(|| group.into()))
 }
@@ -226,9 +192,7 @@ fn list<'a>(name: &str, value: &'a Value, of: &str) -> Result<&'a [Value], Viola
 fn sources(value: &Value) -> Result<Box<[IpNet]>, Violation> {
     let network = |entry: &Value| {
         let text = entry.as_str()?;
-        text.parse()
-            .ok()
-            .or_else(|| Some(IpNet::from(text.parse::<std::net::IpAddr>().ok()?)))
+        text.parse().ok().or_else(|| Some(IpNet::from(text.parse::<std::net::IpAddr>().ok()?)))
     };
     list("sources", value, "networks")?
         .iter()
@@ -248,10 +212,7 @@ fn codes(name: &str, value: &Value, least: u32) -> Result<Vec<u16>, Violation> {
     list(name, value, &of)?
         .iter()
         .map(|entry| {
-            let code = entry
-                .as_u64()
-                .filter(|code| (u64::from(least)..700).contains(code))
-                .map(|code| code as u16);
+            let code = entry.as_u64().filter(|code| (u64::from(least)..700).contains(code)).map(|code| code as u16);
             code.ok_or_else(|| Violation::member(name, &format!("{name} must hold {of}, not {entry}")))
         })
         .collect()
@@ -274,9 +235,7 @@ fn probe(value: &Value) -> Result<Probe, Violation> {
         interval_seconds: number("interval_seconds", 30, 3600)?,
         fall: number("fall", 3, 100)?,
         rise: number("rise", 2, 100)?,
-        ok_codes: ok_codes
-            .map(|codes_| codes("probe.ok_codes", codes_, 200))
-            .transpose()?,
+        ok_codes: ok_codes.map(|codes_| codes("probe.ok_codes", codes_, 200)).transpose()?,
     })
 }
 

@@ -26,10 +26,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings {
-            deregister_after: Duration::from_secs(600),
-            admin_kept: Duration::from_secs(30 * 86_400),
-        }
+        Settings { deregister_after: Duration::from_secs(600), admin_kept: Duration::from_secs(30 * 86_400) }
     }
 }
 
@@ -166,9 +163,7 @@ impl Registry {
 
     /// The time that leases live in: it stands still while the process does.
     pub(crate) fn lease_time(&self, now: Now) -> u64 {
-        let mono = self
-            .last_tick
-            .map_or(now.mono_ms, |last| now.mono_ms.min(last + LONGEST_TICK));
+        let mono = self.last_tick.map_or(now.mono_ms, |last| now.mono_ms.min(last + LONGEST_TICK));
         mono.saturating_sub(self.forgiven)
     }
 
@@ -181,24 +176,18 @@ impl Registry {
     pub fn views<'a>(&'a self, after: Option<&str>, now: Now) -> impl Iterator<Item = View> + 'a {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
-        self.trunks
-            .range::<str, _>((from, Unbounded))
-            .map(move |(_, entry)| self.view_of(entry, now))
+        self.trunks.range::<str, _>((from, Unbounded)).map(move |(_, entry)| self.view_of(entry, now))
     }
 
     /// The operator's intent for an id, registered or not, if it holds.
     pub fn admin(&self, id: &str, now: Now) -> Option<Arc<Admin>> {
-        self.admins
-            .get(id)
-            .filter(|intent| intent.admin.holds(now.wall))
-            .map(|intent| intent.admin.clone())
+        self.admins.get(id).filter(|intent| intent.admin.holds(now.wall)).map(|intent| intent.admin.clone())
     }
 
     pub(crate) fn view_of(&self, entry: &Entry, now: Now) -> View {
         let intent = self.admins.get(&entry.trunk.id);
-        let admin = intent
-            .filter(|intent| intent.admin.holds(now.wall))
-            .map(|intent| intent.admin.clone());
+        let held = intent.filter(|intent| intent.admin.holds(now.wall));
+        let admin = held.map(|intent| intent.admin.clone());
         let deadline = Some(entry.lease.deadline()).filter(|deadline| *deadline != u64::MAX);
         let lease_expires_at = deadline.and_then(|deadline| {
             let left = i64::try_from(deadline).ok()? - i64::try_from(self.lease_time(now)).ok()?;
@@ -211,7 +200,8 @@ impl Registry {
             up: entry.up,
             registered_at: entry.registered_at,
             lease_expires_at,
-            etag: entry.modified.max(intent.map_or(0, |intent| intent.modified)),
+            revision: entry.modified,
+            intent: held.map(|intent| intent.modified),
         }
     }
 
@@ -288,10 +278,7 @@ impl Registry {
         if gone_at > at {
             return self.queue.push(id, &mut entry.lease, gone_at);
         }
-        orders.push(Command::Expire {
-            id: id.to_string(),
-            modified: entry.modified,
-        });
+        orders.push(Command::Expire { id: id.to_string(), modified: entry.modified });
         self.queue.push(id, &mut entry.lease, at + REPEAT);
     }
 
@@ -304,14 +291,8 @@ impl Registry {
                 intent.ended = true;
                 ended.push(id.clone());
             }
-            if intent
-                .deregistered_at
-                .is_some_and(|at| now.wall.duration_since(at) > kept)
-            {
-                orders.push(Command::PurgeAdmin {
-                    id: id.to_string(),
-                    modified: intent.modified,
-                });
+            if intent.deregistered_at.is_some_and(|at| now.wall.duration_since(at) > kept) {
+                orders.push(Command::PurgeAdmin { id: id.to_string(), modified: intent.modified });
             }
         }
         for id in ended {
@@ -342,10 +323,7 @@ impl Registry {
     }
 
     fn apply_trunk(&mut self, id: &str, value: &[u8], modified: u64, now: Now) {
-        let id = self
-            .trunks
-            .get_key_value(id)
-            .map_or_else(|| Arc::from(id), |(id, _)| id.clone());
+        let id = self.trunks.get_key_value(id).map_or_else(|| Arc::from(id), |(id, _)| id.clone());
         let Ok(stored) = serde_json::from_slice::<StoredTrunk>(value) else {
             return;
         };
@@ -364,13 +342,8 @@ impl Registry {
                 (EventKind::Updated, !std::mem::replace(&mut entry.up, true))
             }
             None => {
-                let entry = Entry {
-                    trunk,
-                    registered_at: stored.registered_at,
-                    modified,
-                    up: true,
-                    lease: Lease::new(),
-                };
+                let entry =
+                    Entry { trunk, registered_at: stored.registered_at, modified, up: true, lease: Lease::new() };
                 self.trunks.insert(id.clone(), entry);
                 (EventKind::Registered, false)
             }
@@ -392,42 +365,22 @@ impl Registry {
             return;
         };
         let view = Some(self.view_of(&entry, now));
-        self.events.push(Event {
-            kind: EventKind::Deregistered,
-            id,
-            view,
-        });
+        self.events.push(Event { kind: EventKind::Deregistered, id, view });
     }
 
     fn apply_admin(&mut self, id: &str, value: &[u8], modified: u64) {
         let Ok(stored) = serde_json::from_slice::<Stored>(value) else {
             return;
         };
-        let admin = Admin {
-            state: stored.state,
-            reason: stored.reason,
-            until: stored.until,
-        };
-        let intent = Intent {
-            admin: Arc::new(admin),
-            modified,
-            deregistered_at: stored.deregistered_at,
-            ended: false,
-        };
-        let id = self
-            .trunks
-            .get_key_value(id)
-            .map_or_else(|| Arc::from(id), |(id, _)| id.clone());
+        let admin = Admin { state: stored.state, reason: stored.reason, until: stored.until };
+        let intent = Intent { admin: Arc::new(admin), modified, deregistered_at: stored.deregistered_at, ended: false };
+        let id = self.trunks.get_key_value(id).map_or_else(|| Arc::from(id), |(id, _)| id.clone());
         self.admins.insert(id, intent);
     }
 
     fn tell(&mut self, kind: EventKind, id: &Arc<str>, now: Now) {
         let view = self.view(id, now);
-        self.events.push(Event {
-            kind,
-            id: id.clone(),
-            view,
-        });
+        self.events.push(Event { kind, id: id.clone(), view });
     }
 
     /// What has happened since the last time.
@@ -437,9 +390,5 @@ impl Registry {
 }
 
 pub(crate) fn store_trunk(trunk: &Trunk, registered_at: Timestamp) -> Vec<u8> {
-    serde_json::to_vec(&StoredTrunk {
-        registered_at,
-        record: trunk.to_members(),
-    })
-    .unwrap_or_default()
+    serde_json::to_vec(&StoredTrunk { registered_at, record: trunk.to_members() }).unwrap_or_default()
 }

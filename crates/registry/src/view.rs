@@ -45,11 +45,34 @@ pub struct View {
     pub registered_at: Timestamp,
     /// When the lease runs out, or ran out; none without a lease.
     pub lease_expires_at: Option<Timestamp>,
-    /// Changes whenever the record or the intent does.
-    pub etag: u64,
+    /// The revision that last changed the record.
+    pub revision: u64,
+    /// The revision that last changed the intent, if it holds.
+    pub intent: Option<u64>,
 }
 
+/// What an entity tag of a trunk that is down ends in.
+const DOWN: &str = "-down";
+
 impl View {
+    /// Names what a reader sees of the three writers' parts, without quotes: a record, an intent, a status. Counts and
+    /// the lease's end are left out, so a heartbeat does not change it.
+    pub fn etag(&self) -> String {
+        let down = if self.up { "" } else { DOWN };
+        match self.intent {
+            Some(intent) => format!("{}.{intent}{down}", self.revision),
+            None => format!("{}{down}", self.revision),
+        }
+    }
+
+    /// Whether a writer who read `tag` has seen the record and the intent of now. The status is not asked for: that a
+    /// lease lapsed in between takes nothing from what was read.
+    pub fn is_current(&self, tag: &str) -> bool {
+        let own = self.etag();
+        let bare = |tag: &str| tag.strip_suffix(DOWN).unwrap_or(tag).to_owned();
+        bare(&own) == bare(tag)
+    }
+
     pub(crate) fn reasons_of(trunk: &Trunk, admin: Option<&Admin>, up: bool) -> Vec<Reason> {
         let mut reasons = Vec::new();
         if !up {
@@ -69,12 +92,8 @@ impl View {
     /// Appends the record as the API shows it. `live_reasons` and `active_calls` are what the router sees.
     pub fn write_json(&self, out: &mut Vec<u8>, live_reasons: &[String], active_calls: u32) {
         let trunk = &*self.trunk;
-        let reasons: Vec<String> = self
-            .reasons
-            .iter()
-            .map(ToString::to_string)
-            .chain(live_reasons.iter().cloned())
-            .collect();
+        let reasons: Vec<String> =
+            self.reasons.iter().map(ToString::to_string).chain(live_reasons.iter().cloned()).collect();
         let probe = trunk.probe.as_ref().map(|probe| {
             let mut value = json!({
                 "interval_seconds": probe.interval_seconds, "fall": probe.fall, "rise": probe.rise,

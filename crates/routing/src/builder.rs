@@ -72,8 +72,7 @@ impl Builder {
     pub fn build(&mut self, revision: u64) -> RouteTable {
         if self.lives.len() > self.trunks.len() {
             let trunks = &self.trunks;
-            self.lives
-                .retain(|id, live| live.active() > 0 || trunks.contains_key(id));
+            self.lives.retain(|id, live| live.active() > 0 || trunks.contains_key(id));
         }
         if std::mem::take(&mut self.sources_stale) {
             let mut sources = Sources::default();

@@ -46,22 +46,15 @@ impl RouteTable {
         let mut tiers: BTreeMap<u32, Tier> = BTreeMap::new();
         let mut blocked = Vec::new();
         for trunk in &trunks {
-            if trunk.obstacles.is_empty() && !trunk.addresses.is_empty() {
+            if trunk.is_candidate() {
                 let tier = tiers.entry(trunk.priority).or_default();
-                tier.ends
-                    .push(tier.ends.last().copied().unwrap_or(0) + u64::from(trunk.weight));
+                tier.ends.push(tier.ends.last().copied().unwrap_or(0) + u64::from(trunk.weight));
                 tier.trunks.push(trunk.clone());
             } else {
                 blocked.push(trunk.clone());
             }
         }
-        RouteTable {
-            revision,
-            trunks,
-            tiers: tiers.into_values().collect(),
-            blocked,
-            sources,
-        }
+        RouteTable { revision, trunks, tiers: tiers.into_values().collect(), blocked, sources }
     }
 
     /// What the registry calls this state.
@@ -76,10 +69,7 @@ impl RouteTable {
 
     /// The trunk of this id.
     pub fn trunk(&self, id: &str) -> Option<&Arc<Trunk>> {
-        self.trunks
-            .binary_search_by(|trunk| (*trunk.id).cmp(id))
-            .ok()
-            .map(|at| &self.trunks[at])
+        self.trunks.binary_search_by(|trunk| (*trunk.id).cmp(id)).ok().map(|at| &self.trunks[at])
     }
 
     /// Whether this address may place calls.
@@ -104,13 +94,8 @@ impl RouteTable {
         let live = self.tiers.iter().flat_map(|tier| &tier.trunks);
         let mut text = String::from("no trunk:");
         for (n, trunk) in live.chain(&self.blocked).take(NAMED).enumerate() {
-            let reasons = if tried.contains(&trunk.live.serial()) {
-                "tried".to_owned()
-            } else if trunk.obstacles.is_empty() && trunk.addresses.is_empty() {
-                "unresolved".to_owned()
-            } else {
-                trunk.reasons().join(", ")
-            };
+            let reasons =
+                if tried.contains(&trunk.live.serial()) { "tried".to_owned() } else { trunk.reasons().join(", ") };
             let reasons = if reasons.is_empty() { "full" } else { &reasons };
             text.push_str(if n == 0 { " " } else { "; " });
             text.push_str(&format!("{} {reasons}", trunk.id));
@@ -125,11 +110,7 @@ impl RouteTable {
 impl Tier {
     fn choose(&self, takes_channel: bool, tried: &[u32], random: &mut SplitMix) -> Option<Seat> {
         let seat = |trunk: &Arc<Trunk>| {
-            if takes_channel {
-                Seat::take(trunk)
-            } else {
-                Some(Seat::without_channel(trunk))
-            }
+            if takes_channel { Seat::take(trunk) } else { Some(Seat::without_channel(trunk)) }
         };
         let total = *self.ends.last()?;
         for _ in 0..QUICK_DRAWS {

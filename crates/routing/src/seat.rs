@@ -1,7 +1,7 @@
 //! Channels: taken before a request is sent, given back by drop.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Trunk;
 
@@ -10,14 +10,13 @@ use crate::Trunk;
 pub struct Live {
     serial: u32,
     active: AtomicU32,
+    /// Answers by status code, and whether they were ours (silence, send errors).
+    answers: Mutex<Vec<(u16, bool, u64)>>,
 }
 
 impl Live {
     pub(crate) fn new(serial: u32) -> Live {
-        Live {
-            serial,
-            active: AtomicU32::new(0),
-        }
+        Live { serial, active: AtomicU32::new(0), answers: Mutex::default() }
     }
 
     /// A number that no other trunk id of this process has.
@@ -28,6 +27,20 @@ impl Live {
     /// Channels taken now.
     pub fn active(&self) -> u32 {
         self.active.load(Relaxed)
+    }
+
+    /// Counts the end of an attempt; `local` where the code stands for silence or a send error.
+    pub fn count(&self, status: u16, local: bool) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        match answers.iter_mut().find(|(code, ours, _)| (*code, *ours) == (status, local)) {
+            Some((_, _, count)) => *count += 1,
+            None => answers.push((status, local, 1)),
+        }
+    }
+
+    /// Ends of attempts: status code, whether it stands for silence or a send error, how many.
+    pub fn answers(&self) -> Vec<(u16, bool, u64)> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -47,23 +60,15 @@ impl Seat {
                 active.fetch_add(1, Relaxed);
             }
             Some(max) => {
-                active
-                    .fetch_update(Relaxed, Relaxed, |n| (n < max).then(|| n + 1))
-                    .ok()?;
+                active.fetch_update(Relaxed, Relaxed, |n| (n < max).then(|| n + 1)).ok()?;
             }
         }
-        Some(Seat {
-            trunk: trunk.clone(),
-            holds: true,
-        })
+        Some(Seat { trunk: trunk.clone(), holds: true })
     }
 
     /// A seat that takes no channel: for requests that begin no call.
     pub fn without_channel(trunk: &Arc<Trunk>) -> Seat {
-        Seat {
-            trunk: trunk.clone(),
-            holds: false,
-        }
+        Seat { trunk: trunk.clone(), holds: false }
     }
 
     /// The trunk.

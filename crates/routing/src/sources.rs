@@ -17,11 +17,7 @@ impl Sources {
     /// Adds a network.
     pub fn insert(&mut self, network: IpNet) {
         let network = network.trunc();
-        let lengths = if network.addr().is_ipv4() {
-            &mut self.lengths_v4
-        } else {
-            &mut self.lengths_v6
-        };
+        let lengths = if network.addr().is_ipv4() { &mut self.lengths_v4 } else { &mut self.lengths_v6 };
         if !lengths.contains(&network.prefix_len()) {
             lengths.push(network.prefix_len());
         }
@@ -31,11 +27,7 @@ impl Sources {
     /// Whether any network of the set has the address. An IPv4 address mapped into IPv6 counts as itself.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let lengths = if address.is_ipv4() {
-            &self.lengths_v4
-        } else {
-            &self.lengths_v6
-        };
+        let lengths = if address.is_ipv4() { &self.lengths_v4 } else { &self.lengths_v6 };
         lengths
             .iter()
             .any(|length| IpNet::new(address, *length).is_ok_and(|network| self.networks.contains(&network.trunc())))

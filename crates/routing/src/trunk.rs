@@ -26,6 +26,8 @@ pub struct Facts {
     pub sources: Vec<IpNet>,
     /// Why it gets no calls now; none when it does.
     pub obstacles: Vec<String>,
+    /// Why it has no addresses, where it has none.
+    pub unreachable: Option<String>,
 }
 
 /// A trunk in a [`crate::RouteTable`].
@@ -43,6 +45,8 @@ pub struct Trunk {
     pub max_channels: Option<u32>,
     /// Why it gets no calls now.
     pub obstacles: Vec<String>,
+    /// Why it has no addresses, where it has none.
+    pub unreachable: Option<String>,
     /// User part of its `sip_uri`, taken where a request names none.
     pub user: Option<Box<[u8]>>,
     /// `host[:port]` of its `sip_uri`, as written.
@@ -64,6 +68,7 @@ impl Trunk {
             weight: facts.weight.max(1),
             max_channels: facts.max_channels,
             obstacles: facts.obstacles,
+            unreachable: facts.unreachable,
             user: parts.user.map(Into::into),
             host_port: parts.host_port.into(),
             uri_params: parts.params.into(),
@@ -88,9 +93,24 @@ impl Trunk {
         self.max_channels.is_some_and(|max| self.live.active() >= max)
     }
 
+    /// Whether calls may go there, room aside.
+    pub fn is_candidate(&self) -> bool {
+        self.obstacles.is_empty() && !self.addresses.is_empty()
+    }
+
     /// Why it gets no calls now, limits included; empty when it does.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = self.obstacles.clone();
+        reasons.extend(self.reasons_here());
+        reasons
+    }
+
+    /// The part of [`Self::reasons`] that the router alone knows: reachability and limits.
+    pub fn reasons_here(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.addresses.is_empty() {
+            reasons.push(self.unreachable.clone().unwrap_or_else(|| "unresolved".to_owned()));
+        }
         if let Some(max) = self.max_channels.filter(|_| self.is_full()) {
             reasons.push(format!("full {}/{max}", self.live.active()));
         }
@@ -106,19 +126,12 @@ struct Parts<'a> {
 
 /// The registry has validated the URI (RFC 3261 §19.1); this only cuts it.
 fn split(uri: &[u8]) -> Parts<'_> {
-    let rest = uri
-        .iter()
-        .position(|b| *b == b':')
-        .map_or(uri, |colon| &uri[colon + 1..]);
+    let rest = uri.iter().position(|b| *b == b':').map_or(uri, |colon| &uri[colon + 1..]);
     let (user, rest) = match rest.iter().position(|b| *b == b'@') {
         Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
         None => (None, rest),
     };
     let rest = rest.split(|b| *b == b'?').next().unwrap_or(rest);
     let end = rest.iter().position(|b| *b == b';').unwrap_or(rest.len());
-    Parts {
-        user,
-        host_port: &rest[..end],
-        params: &rest[end..],
-    }
+    Parts { user, host_port: &rest[..end], params: &rest[end..] }
 }

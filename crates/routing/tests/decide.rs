@@ -35,11 +35,7 @@ fn chosen(decision: Decision) -> Option<Seat> {
 
 #[test]
 fn the_lowest_priority_with_room_wins() {
-    let table = table(&[
-        ("a", facts(1, 100, Some(1))),
-        ("b", facts(2, 100, None)),
-        ("c", facts(0, 100, Some(0))),
-    ]);
+    let table = table(&[("a", facts(1, 100, Some(1))), ("b", facts(2, 100, None)), ("c", facts(0, 100, Some(0)))]);
     let first = chosen(table.decide(true, &[], 1)).unwrap();
     assert_eq!(&*first.trunk().id, "a");
     let second = chosen(table.decide(true, &[], 2)).unwrap();
@@ -50,11 +46,7 @@ fn the_lowest_priority_with_room_wins() {
 
 #[test]
 fn load_is_shared_by_weight() {
-    let table = table(&[
-        ("a", facts(0, 300, None)),
-        ("b", facts(0, 100, None)),
-        ("full", facts(0, 5000, Some(0))),
-    ]);
+    let table = table(&[("a", facts(0, 300, None)), ("b", facts(0, 100, None)), ("full", facts(0, 5000, Some(0)))]);
     let mut counts: HashMap<String, u32> = HashMap::new();
     const DRAWS: u32 = 40_000;
     for draw in 0..DRAWS {
@@ -64,10 +56,7 @@ fn load_is_shared_by_weight() {
     assert_eq!(counts.len(), 2, "a trunk without room is never drawn");
     // Five standard deviations of a binomial with p = 3/4.
     let (expected, deviation) = (f64::from(DRAWS) * 0.75, (f64::from(DRAWS) * 0.75 * 0.25).sqrt());
-    assert!(
-        (f64::from(counts["a"]) - expected).abs() < 5.0 * deviation,
-        "{counts:?}"
-    );
+    assert!((f64::from(counts["a"]) - expected).abs() < 5.0 * deviation, "{counts:?}");
 }
 
 #[test]
@@ -77,13 +66,9 @@ fn a_refusal_says_why() {
     let mut unresolved = facts(0, 1, None);
     unresolved.addresses.clear();
     let table = table(&[("a", disabled), ("b", facts(0, 1, Some(0))), ("c", unresolved)]);
-    let Decision::Nobody(why) = table.decide(true, &[], 0) else {
-        panic!("a seat")
-    };
+    let Decision::Nobody(why) = table.decide(true, &[], 0) else { panic!("a seat") };
     assert_eq!(why, "no trunk: b full 0/0; a disabled, lease expired; c unresolved");
-    let Decision::Nobody(why) = Builder::new(Vec::new()).build(0).decide(true, &[], 0) else {
-        panic!("a seat")
-    };
+    let Decision::Nobody(why) = Builder::new(Vec::new()).build(0).decide(true, &[], 0) else { panic!("a seat") };
     assert_eq!(why, "no trunk is registered");
 }
 
@@ -96,10 +81,7 @@ fn counts_survive_a_new_table_and_a_deregistration() {
     assert!(chosen(builder.build(2).decide(true, &[], 0)).is_none());
     builder.set("a", facts(0, 1, Some(1)));
     let table = builder.build(3);
-    assert!(
-        chosen(table.decide(true, &[], 0)).is_none(),
-        "the standing call still holds its channel"
-    );
+    assert!(chosen(table.decide(true, &[], 0)).is_none(), "the standing call still holds its channel");
     assert_eq!(table.trunk("a").unwrap().reasons(), ["full 1/1"]);
     drop(seat);
     assert!(chosen(table.decide(true, &[], 0)).is_some());

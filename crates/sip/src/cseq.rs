@@ -16,16 +16,11 @@ impl<'a> CSeq<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<CSeq<'a>, HeaderError> {
         const EXPECTED: HeaderError = HeaderError("CSeq is malformed");
         let split = bytes.iter().position(|byte| scan::is_lws(*byte)).ok_or(EXPECTED)?;
-        let number = scan::number(&bytes[..split])
-            .filter(|number| *number < 1 << 31)
-            .ok_or(EXPECTED)? as u32;
+        let number = scan::number(&bytes[..split]).filter(|number| *number < 1 << 31).ok_or(EXPECTED)? as u32;
         let method = scan::trim(&bytes[split..]);
         if method.is_empty() || !method.iter().all(|byte| scan::is_token(*byte)) {
             return Err(EXPECTED);
         }
-        Ok(CSeq {
-            number,
-            method: method.into(),
-        })
+        Ok(CSeq { number, method: method.into() })
     }
 }

@@ -30,17 +30,11 @@ impl<'a> Host<'a> {
     /// Parses `host[:port]`, white space round the colon allowed; gives the bytes of the host too.
     pub(crate) fn with_port(bytes: &'a [u8]) -> Option<(Host<'a>, &'a [u8], Option<u16>)> {
         let after_bracket = bytes.iter().position(|byte| *byte == b']').map_or(0, |at| at + 1);
-        let colon = bytes[after_bracket..]
-            .iter()
-            .position(|byte| *byte == b':')
-            .map(|at| after_bracket + at);
+        let colon = bytes[after_bracket..].iter().position(|byte| *byte == b':').map(|at| after_bracket + at);
         let (host, port) = match colon {
             Some(colon) => {
                 let port = scan::number(scan::trim(&bytes[colon + 1..]))?;
-                (
-                    scan::trim(&bytes[..colon]),
-                    Some(u16::try_from(port).ok().filter(|port| *port > 0)?),
-                )
+                (scan::trim(&bytes[..colon]), Some(u16::try_from(port).ok().filter(|port| *port > 0)?))
             }
             None => (scan::trim(bytes), None),
         };

@@ -35,23 +35,13 @@ pub(crate) struct Line {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
-    Request {
-        method: (u32, u32),
-        uri: (u32, u32),
-        version: (u32, u32),
-    },
-    Response {
-        status: u16,
-        reason: (u32, u32),
-    },
+    Request { method: (u32, u32), uri: (u32, u32), version: (u32, u32) },
+    Response { status: u16, reason: (u32, u32) },
 }
 
 impl Default for Start {
     fn default() -> Start {
-        Start::Response {
-            status: 0,
-            reason: (0, 0),
-        }
+        Start::Response { status: 0, reason: (0, 0) }
     }
 }
 
@@ -107,10 +97,7 @@ impl Index {
         }
         self.lines.clear();
         self.first = [0; REMEMBERED];
-        let begin = bytes
-            .iter()
-            .position(|byte| !matches!(byte, b'\r' | b'\n'))
-            .ok_or(ParseError::StartLine)?;
+        let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).ok_or(ParseError::StartLine)?;
         let line_end = begin + memchr(b'\n', &bytes[begin..]).ok_or(ParseError::StartLine)?;
         self.start = start_line(bytes, begin, content_end(bytes, begin, line_end))?;
         let mut at = line_end + 1;
@@ -126,10 +113,7 @@ impl Index {
         self.body_start = at as u32;
         self.end = bytes.len() as u32;
         if let Some(length) = self.content_length(bytes)? {
-            let end = at
-                .checked_add(length)
-                .filter(|end| *end <= bytes.len())
-                .ok_or(ParseError::ContentLength)?;
+            let end = at.checked_add(length).filter(|end| *end <= bytes.len()).ok_or(ParseError::ContentLength)?;
             self.end = end as u32;
         }
         Ok(())
@@ -179,18 +163,12 @@ impl Index {
             return Ok(None);
         };
         let value = &bytes[line.value_start as usize..line.value_end as usize];
-        scan::number(value)
-            .map(|length| Some(length as usize))
-            .ok_or(ParseError::ContentLength)
+        scan::number(value).map(|length| Some(length as usize)).ok_or(ParseError::ContentLength)
     }
 }
 
 fn content_end(bytes: &[u8], start: usize, newline: usize) -> usize {
-    if newline > start && bytes[newline - 1] == b'\r' {
-        newline - 1
-    } else {
-        newline
-    }
+    if newline > start && bytes[newline - 1] == b'\r' { newline - 1 } else { newline }
 }
 
 fn start_line(bytes: &[u8], start: usize, end: usize) -> Result<Start, ParseError> {
@@ -207,10 +185,7 @@ fn start_line(bytes: &[u8], start: usize, end: usize) -> Result<Start, ParseErro
             return Err(ParseError::StartLine);
         }
         let reason_start = end - reason.len();
-        return Ok(Start::Response {
-            status: status as u16,
-            reason: (reason_start as u32, end as u32),
-        });
+        return Ok(Start::Response { status: status as u16, reason: (reason_start as u32, end as u32) });
     }
     let method_end = memchr(b' ', line).ok_or(ParseError::StartLine)?;
     let version_start = memchr::memrchr(b' ', scan::trim_end(line)).ok_or(ParseError::StartLine)? + 1;

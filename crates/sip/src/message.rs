@@ -51,14 +51,10 @@ impl<'a> Message<'a> {
     /// The start line.
     pub fn start(&self) -> StartLine<'a> {
         match self.index.start {
-            Start::Request { method, uri, .. } => StartLine::Request {
-                method: self.slice(method).into(),
-                uri: self.slice(uri),
-            },
-            Start::Response { status, reason } => StartLine::Response {
-                status,
-                reason: self.slice(reason),
-            },
+            Start::Request { method, uri, .. } => {
+                StartLine::Request { method: self.slice(method).into(), uri: self.slice(uri) }
+            }
+            Start::Response { status, reason } => StartLine::Response { status, reason: self.slice(reason) },
         }
     }
 
@@ -146,21 +142,10 @@ impl<'a> Message<'a> {
     /// All lines of a header.
     pub fn fields_named(&self, name: Name) -> impl Iterator<Item = Field<'a>> + use<'a> {
         let message = *self;
-        let first = self
-            .index
-            .first
-            .get(name as usize)
-            .map_or(0, |first| usize::from(first.saturating_sub(1)));
+        let first = self.index.first.get(name as usize).map_or(0, |first| usize::from(first.saturating_sub(1)));
         let absent = self.index.first.get(name as usize) == Some(&0);
-        let lines = if absent {
-            &[]
-        } else {
-            self.index.lines.get(first..).unwrap_or_default()
-        };
-        lines
-            .iter()
-            .filter(move |line| line.name == name)
-            .map(move |line| message.to_field(line))
+        let lines = if absent { &[] } else { self.index.lines.get(first..).unwrap_or_default() };
+        lines.iter().filter(move |line| line.name == name).map(move |line| message.to_field(line))
     }
 
     /// The values of a header over all its lines: commas separate them, but not inside quotes or angle
@@ -222,8 +207,6 @@ impl<'a> Message<'a> {
 
     /// The first Contact value.
     pub fn contact(&self) -> Option<Result<NameAddr<'a>, HeaderError>> {
-        self.values(Name::Contact)
-            .next()
-            .map(|value| NameAddr::parse(value.bytes))
+        self.values(Name::Contact).next().map(|value| NameAddr::parse(value.bytes))
     }
 }

@@ -65,11 +65,7 @@ impl Name {
             3 => &[(b"Via", Name::Via)],
             4 => &[(b"From", Name::From), (b"CSeq", Name::CSeq), (b"Date", Name::Date)],
             5 => &[(b"Route", Name::Route), (b"Allow", Name::Allow)],
-            6 => &[
-                (b"Reason", Name::Reason),
-                (b"Server", Name::Server),
-                (b"Min-SE", Name::MinSe),
-            ],
+            6 => &[(b"Reason", Name::Reason), (b"Server", Name::Server), (b"Min-SE", Name::MinSe)],
             7 => &[
                 (b"Call-ID", Name::CallId),
                 (b"Contact", Name::Contact),
@@ -85,10 +81,7 @@ impl Name {
                 (b"Record-Route", Name::RecordRoute),
                 (b"Content-Type", Name::ContentType),
             ],
-            13 => &[
-                (b"Proxy-Require", Name::ProxyRequire),
-                (b"Authorization", Name::Authorization),
-            ],
+            13 => &[(b"Proxy-Require", Name::ProxyRequire), (b"Authorization", Name::Authorization)],
             14 => &[(b"Content-Length", Name::ContentLength)],
             15 => &[(b"Session-Expires", Name::SessionExpires)],
             16 => &[(b"WWW-Authenticate", Name::WwwAuthenticate)],
@@ -96,9 +89,6 @@ impl Name {
             19 => &[(b"Proxy-Authorization", Name::ProxyAuthorization)],
             _ => &[],
         };
-        candidates
-            .iter()
-            .find(|(name, _)| is(name))
-            .map_or(Name::Other, |(_, name)| *name)
+        candidates.iter().find(|(name, _)| is(name)).map_or(Name::Other, |(_, name)| *name)
     }
 }

@@ -20,10 +20,7 @@ impl<'a> NameAddr<'a> {
         let bytes = scan::trim(bytes);
         let open = if bytes.first() == Some(&b'"') {
             let end = scan::quoted_end(bytes, 0).ok_or(EXPECTED)?;
-            let gap = bytes[end..]
-                .iter()
-                .position(|byte| !scan::is_lws(*byte))
-                .ok_or(EXPECTED)?;
+            let gap = bytes[end..].iter().position(|byte| !scan::is_lws(*byte)).ok_or(EXPECTED)?;
             if bytes[end + gap] != b'<' {
                 return Err(EXPECTED);
             }
@@ -35,11 +32,7 @@ impl<'a> NameAddr<'a> {
             Some(open) => {
                 let close = open + bytes[open..].iter().position(|byte| *byte == b'>').ok_or(EXPECTED)?;
                 let display = scan::trim(&bytes[..open]);
-                (
-                    Some(display).filter(|display| !display.is_empty()),
-                    &bytes[open + 1..close],
-                    &bytes[close + 1..],
-                )
+                (Some(display).filter(|display| !display.is_empty()), &bytes[open + 1..close], &bytes[close + 1..])
             }
             None => {
                 let end = bytes.iter().position(|byte| *byte == b';').unwrap_or(bytes.len());
@@ -47,18 +40,11 @@ impl<'a> NameAddr<'a> {
             }
         };
         let rest = scan::trim(rest);
-        let uri_ok = uri.contains(&b':')
-            && !uri
-                .iter()
-                .any(|byte| scan::is_lws(*byte) || matches!(byte, b'<' | b'"'));
+        let uri_ok = uri.contains(&b':') && !uri.iter().any(|byte| scan::is_lws(*byte) || matches!(byte, b'<' | b'"'));
         if !uri_ok || !(rest.is_empty() || rest[0] == b';') {
             return Err(EXPECTED);
         }
-        Ok(NameAddr {
-            display,
-            uri,
-            params: Params(rest),
-        })
+        Ok(NameAddr { display, uri, params: Params(rest) })
     }
 
     /// The tag of From or To.

@@ -10,9 +10,7 @@ pub struct Params<'a>(pub &'a [u8]);
 impl<'a> Params<'a> {
     /// The first parameter of this name, in any case: `Some(None)` where it has no value.
     pub fn get(&self, name: &[u8]) -> Option<Option<&'a [u8]>> {
-        self.into_iter()
-            .find(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.into_iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
@@ -46,10 +44,7 @@ impl<'a> Iterator for Iter<'a> {
                 continue;
             }
             return Some(match param.iter().position(|byte| *byte == b'=') {
-                Some(equal) => (
-                    scan::trim_end(&param[..equal]),
-                    Some(scan::trim_start(&param[equal + 1..])),
-                ),
+                Some(equal) => (scan::trim_end(&param[..equal]), Some(scan::trim_start(&param[equal + 1..]))),
                 None => (param, None),
             });
         }

@@ -48,10 +48,7 @@ impl std::error::Error for UriError {}
 impl<'a> Uri<'a> {
     /// Parses a URI. Any scheme is accepted; `sip` and `sips` must follow their grammar.
     pub fn parse(bytes: &'a [u8]) -> Result<Uri<'a>, UriError> {
-        let colon = bytes
-            .iter()
-            .position(|byte| *byte == b':')
-            .ok_or(UriError("expected a scheme such as sip:"))?;
+        let colon = bytes.iter().position(|byte| *byte == b':').ok_or(UriError("expected a scheme such as sip:"))?;
         let (name, rest) = (&bytes[..colon], &bytes[colon + 1..]);
         let scheme = match name {
             name if name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
@@ -60,15 +57,12 @@ impl<'a> Uri<'a> {
             _ => Scheme::Other,
         };
         let named = name.first().is_some_and(u8::is_ascii_alphabetic)
-            && name
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+            && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
         if !named {
             return Err(UriError("expected a scheme such as sip:"));
         }
-        if let Some(bad) = bytes
-            .iter()
-            .find(|byte| byte.is_ascii_control() || matches!(byte, b' ' | b'<' | b'>' | b'"'))
+        if let Some(bad) =
+            bytes.iter().find(|byte| byte.is_ascii_control() || matches!(byte, b' ' | b'<' | b'>' | b'"'))
         {
             return Err(UriError(if *bad == b' ' {
                 "expected no space in a URI"
@@ -121,16 +115,7 @@ fn sip_uri(scheme: Scheme, rest: &[u8]) -> Result<Uri<'_>, UriError> {
     if !escapes_ok(params) || !headers.is_none_or(escapes_ok) {
         return Err(UriError("expected two hexadecimal digits after %"));
     }
-    Ok(Uri {
-        scheme,
-        user,
-        host,
-        host_bytes,
-        port,
-        params: Params(params),
-        headers,
-        opaque: b"",
-    })
+    Ok(Uri { scheme, user, host, host_bytes, port, params: Params(params), headers, opaque: b"" })
 }
 
 fn escapes_ok(bytes: &[u8]) -> bool {
@@ -138,9 +123,5 @@ fn escapes_ok(bytes: &[u8]) -> bool {
         .iter()
         .enumerate()
         .filter(|(_, byte)| **byte == b'%')
-        .all(|(at, _)| {
-            bytes
-                .get(at + 1..at + 3)
-                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-        })
+        .all(|(at, _)| bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }

@@ -16,11 +16,7 @@ pub struct Violation {
 
 impl Violation {
     fn bad(reason: &'static str, header: Name) -> Violation {
-        Violation {
-            status: 400,
-            reason,
-            header: Some(header),
-        }
+        Violation { status: 400, reason, header: Some(header) }
     }
 }
 
@@ -31,11 +27,7 @@ impl Message<'_> {
         if let Some(version) = self.version()
             && !version.eq_ignore_ascii_case(b"SIP/2.0")
         {
-            return Err(Violation {
-                status: 505,
-                reason: "Version Not Supported",
-                header: None,
-            });
+            return Err(Violation { status: 505, reason: "Version Not Supported", header: None });
         }
         let mut seen = [0u8; 7];
         for field in self.fields() {
@@ -68,16 +60,11 @@ impl Message<'_> {
         if vias == 0 {
             return Err(Violation::bad("Via is missing", Name::Via));
         }
-        self.from()
-            .map_err(named(Name::From, "From is missing", "From is malformed"))?;
+        self.from().map_err(named(Name::From, "From is missing", "From is malformed"))?;
         self.to().map_err(named(Name::To, "To is missing", "To is malformed"))?;
-        self.call_id()
-            .map_err(named(Name::CallId, "Call-ID is missing", "Call-ID is malformed"))?;
-        let cseq = self
-            .cseq()
-            .map_err(named(Name::CSeq, "CSeq is missing", "CSeq is malformed"))?;
-        self.max_forwards()
-            .map_err(named(Name::MaxForwards, "", "Max-Forwards is malformed"))?;
+        self.call_id().map_err(named(Name::CallId, "Call-ID is missing", "Call-ID is malformed"))?;
+        let cseq = self.cseq().map_err(named(Name::CSeq, "CSeq is missing", "CSeq is malformed"))?;
+        self.max_forwards().map_err(named(Name::MaxForwards, "", "Max-Forwards is malformed"))?;
         let (Some(method), Some(uri)) = (self.method(), self.request_uri()) else {
             return Ok(());
         };
@@ -85,16 +72,10 @@ impl Message<'_> {
             return Err(Violation::bad("CSeq has another method", Name::CSeq));
         }
         match Uri::parse(uri) {
-            Err(_) => Err(Violation {
-                status: 400,
-                reason: "Request-URI is malformed",
-                header: None,
-            }),
-            Ok(uri) if uri.scheme == Scheme::Other => Err(Violation {
-                status: 416,
-                reason: "Unsupported URI Scheme",
-                header: None,
-            }),
+            Err(_) => Err(Violation { status: 400, reason: "Request-URI is malformed", header: None }),
+            Ok(uri) if uri.scheme == Scheme::Other => {
+                Err(Violation { status: 416, reason: "Unsupported URI Scheme", header: None })
+            }
             Ok(_) => Ok(()),
         }
     }

@@ -29,11 +29,6 @@ pub(crate) fn of<'a>(message: &'a [u8], field: Field<'a>) -> impl Iterator<Item 
         let bytes = scan::trim(raw);
         let alone = start == whole.start && comma.is_none();
         let span = start + lead..start + lead + bytes.len();
-        Some(Value {
-            bytes,
-            span,
-            line: field.line.clone(),
-            alone,
-        })
+        Some(Value { bytes, span, line: field.line.clone(), alone })
     })
 }

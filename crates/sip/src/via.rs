@@ -39,14 +39,7 @@ impl<'a> Via<'a> {
         if !named || !transport.iter().all(|byte| scan::is_token(*byte)) {
             return Err(EXPECTED);
         }
-        Ok(Via {
-            transport,
-            sent_by,
-            host,
-            port,
-            params: Params(params),
-            span: 0..bytes.len(),
-        })
+        Ok(Via { transport, sent_by, host, port, params: Params(params), span: 0..bytes.len() })
     }
 
     /// The branch.

@@ -49,9 +49,7 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 async fn put(store: &dyn Store, key: &str, value: &str) -> Revision {
     let batch = vec![Write::put(key, value.as_bytes().to_vec())];
-    within("commit", store.commit(batch))
-        .await
-        .expect("an unconditional write succeeds")
+    within("commit", store.commit(batch)).await.expect("an unconditional write succeeds")
 }
 
 async fn value(store: &dyn Store, key: &str) -> Option<Bytes> {
@@ -72,74 +70,34 @@ async fn compare_and_set(store: &dyn Store) {
     assert_eq!(store.commit(write(Expect::Absent, "x")).await, conflict(Some(1)));
     assert_eq!(store.commit(write(Expect::Modified(1), "b")).await, Ok(2));
     assert_eq!(store.commit(write(Expect::Modified(1), "x")).await, conflict(Some(2)));
-    let entry = Entry {
-        key: "k".into(),
-        value: Bytes::from_static(b"b"),
-        created: 1,
-        modified: 2,
-    };
-    assert_eq!(
-        store.get("k").await,
-        Ok(Some(entry)),
-        "a rewritten entry keeps its birth"
-    );
+    let entry = Entry { key: "k".into(), value: Bytes::from_static(b"b"), created: 1, modified: 2 };
+    assert_eq!(store.get("k").await, Ok(Some(entry)), "a rewritten entry keeps its birth");
 
     let delete = |expect| vec![Write::delete("k").expecting(expect)];
     assert_eq!(store.commit(delete(Expect::Modified(1))).await, conflict(Some(2)));
     assert_eq!(store.commit(delete(Expect::Modified(2))).await, Ok(3));
     assert_eq!(store.commit(delete(Expect::Modified(2))).await, conflict(None));
-    assert_eq!(
-        store.commit(delete(Expect::Any)).await,
-        Ok(3),
-        "deleting nothing changes nothing"
-    );
+    assert_eq!(store.commit(delete(Expect::Any)).await, Ok(3), "deleting nothing changes nothing");
     assert_eq!(store.commit(write(Expect::Absent, "c")).await, Ok(4));
     let entry = store.get("k").await.expect("get succeeds").expect("it exists");
-    assert_eq!(
-        (entry.created, entry.modified),
-        (4, 4),
-        "a key deleted and written again is born again"
-    );
+    assert_eq!((entry.created, entry.modified), (4, 4), "a key deleted and written again is born again");
 }
 
 async fn batches_are_atomic(store: &dyn Store) {
     put(store, "a", "1").await;
-    let batch = vec![
-        Write::put("b", "2"),
-        Write::delete("a"),
-        Write::put("c", "3").expecting(Expect::Modified(9)),
-    ];
+    let batch = vec![Write::put("b", "2"), Write::delete("a"), Write::put("c", "3").expecting(Expect::Modified(9))];
     let refused = store.commit(batch).await;
-    assert_eq!(
-        refused,
-        Err(CommitError::Conflict {
-            key: "c".into(),
-            found: None
-        })
-    );
+    assert_eq!(refused, Err(CommitError::Conflict { key: "c".into(), found: None }));
     assert_eq!(store.revision().await, 1, "a refused batch takes no revision");
-    assert_eq!(
-        value(store, "a").await.as_deref(),
-        Some(&b"1"[..]),
-        "a refused batch deletes nothing"
-    );
+    assert_eq!(value(store, "a").await.as_deref(), Some(&b"1"[..]), "a refused batch deletes nothing");
     assert_eq!(value(store, "b").await, None, "a refused batch writes nothing");
 
     let mut watch = store.watch(1).await.expect("watch starts");
-    let batch = vec![
-        Write::put("b", "2"),
-        Write::delete("a"),
-        Write::delete("nothing"),
-        Write::put("c", "3"),
-    ];
+    let batch = vec![Write::put("b", "2"), Write::delete("a"), Write::delete("nothing"), Write::put("c", "3")];
     assert_eq!(store.commit(batch).await, Ok(2));
     let changes = next(&mut watch).await;
     let seen: Vec<(&str, bool)> = changes.iter().map(|c| (c.key.as_str(), c.entry.is_some())).collect();
-    assert_eq!(
-        seen,
-        [("b", true), ("a", false), ("c", true)],
-        "a batch arrives whole, without what changed nothing"
-    );
+    assert_eq!(seen, [("b", true), ("a", false), ("c", true)], "a batch arrives whole, without what changed nothing");
     assert!(changes.iter().all(|c| c.revision == 2), "a batch is one revision");
 }
 
@@ -149,38 +107,21 @@ async fn batches_are_checked(store: &dyn Store) {
     let too_large = |error| matches!(error, CommitError::TooLarge(_));
     assert!(invalid(refused(vec![]).await), "an empty batch");
     assert!(invalid(refused(vec![Write::put("", "v")]).await), "an empty key");
-    assert!(
-        invalid(refused(vec![Write::put("k".repeat(MAX_KEY + 1), "v")]).await),
-        "a long key"
-    );
-    assert!(
-        invalid(refused(vec![Write::put("k", "v"), Write::delete("k")]).await),
-        "a key twice"
-    );
+    assert!(invalid(refused(vec![Write::put("k".repeat(MAX_KEY + 1), "v")]).await), "a long key");
+    assert!(invalid(refused(vec![Write::put("k", "v"), Write::delete("k")]).await), "a key twice");
     let many = (0..=MAX_WRITES).map(|n| Write::put(format!("k{n}"), "v")).collect();
     assert!(too_large(refused(many).await), "too many writes");
-    assert!(
-        too_large(refused(vec![Write::put("k", vec![0; MAX_BATCH_BYTES])]).await),
-        "too many bytes"
-    );
+    assert!(too_large(refused(vec![Write::put("k", vec![0; MAX_BATCH_BYTES])]).await), "too many bytes");
     assert_eq!(store.revision().await, 0, "none of them left a trace");
 
     let largest = vec![0; MAX_BATCH_BYTES - 1];
-    assert_eq!(
-        store.commit(vec![Write::put("k", largest.clone())]).await,
-        Ok(1),
-        "the largest batch is taken"
-    );
+    assert_eq!(store.commit(vec![Write::put("k", largest.clone())]).await, Ok(1), "the largest batch is taken");
     assert_eq!(value(store, "k").await.as_deref(), Some(&largest[..]));
 }
 
 async fn revisions_grow_by_one(store: &dyn Store) {
     for n in 1..=20 {
-        assert_eq!(
-            put(store, "k", "same").await,
-            n,
-            "each batch is one revision, also one that writes the same value"
-        );
+        assert_eq!(put(store, "k", "same").await, n, "each batch is one revision, also one that writes the same value");
         assert!(store.revision().await >= n, "an acknowledged revision is the store's");
     }
 }
@@ -193,11 +134,7 @@ async fn listings_are_ordered_and_bounded_by_prefix(store: &dyn Store) {
     let keys: Vec<&str> = listing.entries.iter().map(|e| e.key.as_str()).collect();
     assert_eq!(keys, ["b/", "b/10", "b/2", "b/ü"]);
     assert_eq!(listing.revision, 8);
-    assert_eq!(
-        store.list("").await.expect("list succeeds").entries.len(),
-        8,
-        "the empty prefix is everything"
-    );
+    assert_eq!(store.list("").await.expect("list succeeds").entries.len(), 8, "the empty prefix is everything");
     assert!(store.list("d").await.expect("list succeeds").entries.is_empty());
 }
 
@@ -209,10 +146,7 @@ async fn watch_starts_anywhere(store: &dyn Store) {
         let mut watch = store.watch(after).await.expect("watch starts");
         for revision in after + 1..=10 {
             let changes = next(&mut watch).await;
-            assert_eq!(
-                (changes[0].revision, &changes[0].key),
-                (revision, &format!("k{revision}"))
-            );
+            assert_eq!((changes[0].revision, &changes[0].key), (revision, &format!("k{revision}")));
         }
         let quiet = timeout(Duration::from_millis(5), watch.next()).await;
         assert!(quiet.is_err(), "nothing comes that did not happen: {quiet:?}");
@@ -258,20 +192,11 @@ async fn watch_has_no_gaps_under_concurrent_writers(store: Arc<dyn Store>) {
             let mut last: HashMap<String, usize> = HashMap::new();
             for revision in after + 1..=total {
                 let changes = next(&mut watch).await;
-                assert!(
-                    changes.iter().all(|c| c.revision == revision),
-                    "no gap and no repeat at {revision}"
-                );
-                let n = changes[0]
-                    .entry
-                    .as_ref()
-                    .map(|e| String::from_utf8_lossy(&e.value).parse::<usize>());
+                assert!(changes.iter().all(|c| c.revision == revision), "no gap and no repeat at {revision}");
+                let n = changes[0].entry.as_ref().map(|e| String::from_utf8_lossy(&e.value).parse::<usize>());
                 let n = n.expect("a write").expect("a number");
                 let before = last.insert(changes[0].key.clone(), n);
-                assert!(
-                    before.is_none_or(|before| before + 1 == n),
-                    "each writer's batches come in its order"
-                );
+                assert!(before.is_none_or(|before| before + 1 == n), "each writer's batches come in its order");
                 if let Some(pause) = pause {
                     tokio::time::sleep(pause).await;
                 }
@@ -299,14 +224,9 @@ async fn contended_key_counts_exactly(store: Arc<dyn Store>) {
     let increment = |store: Arc<dyn Store>| async move {
         loop {
             let found = store.get("n").await.expect("get succeeds");
-            let n = found.as_ref().map_or(0, |e| {
-                String::from_utf8_lossy(&e.value).parse::<u32>().expect("a number")
-            });
+            let n = found.as_ref().map_or(0, |e| String::from_utf8_lossy(&e.value).parse::<u32>().expect("a number"));
             let expect = found.map_or(Expect::Absent, |e| Expect::Modified(e.modified));
-            match store
-                .commit(vec![Write::put("n", (n + 1).to_string()).expecting(expect)])
-                .await
-            {
+            match store.commit(vec![Write::put("n", (n + 1).to_string()).expecting(expect)]).await {
                 Ok(_) => return,
                 Err(CommitError::Conflict { .. }) => continue,
                 Err(other) => panic!("{other}"),
@@ -317,11 +237,7 @@ async fn contended_key_counts_exactly(store: Arc<dyn Store>) {
     for task in tasks {
         within("increment", task).await.expect("an increment");
     }
-    assert_eq!(
-        value(&*store, "n").await.as_deref(),
-        Some(&b"40"[..]),
-        "no increment is lost or doubled"
-    );
+    assert_eq!(value(&*store, "n").await.as_deref(), Some(&b"40"[..]), "no increment is lost or doubled");
     assert_eq!(store.revision().await, 40, "a lost race takes no revision");
 }
 
@@ -375,14 +291,8 @@ async fn write_past_compaction(store: &dyn Store) -> Revision {
 async fn old_changes_are_compacted(store: &dyn Store) {
     let oldest = write_past_compaction(store).await;
     let last = store.revision().await;
-    assert!(
-        oldest > 0 && last - oldest >= 50,
-        "at least the last 50 of {last} are kept, not only since {oldest}"
-    );
-    let mut watch = store
-        .watch(oldest)
-        .await
-        .expect("the oldest revision named can be watched from");
+    assert!(oldest > 0 && last - oldest >= 50, "at least the last 50 of {last} are kept, not only since {oldest}");
+    let mut watch = store.watch(oldest).await.expect("the oldest revision named can be watched from");
     for revision in oldest + 1..=last {
         assert_eq!(next(&mut watch).await[0].revision, revision);
     }
@@ -413,19 +323,12 @@ async fn everything_survives_a_reopening(bench: &dyn Bench) {
     put(&*store, "a", "1").await;
     put(&*store, "b", "2").await;
     put(&*store, "a", "3").await;
-    store
-        .commit(vec![Write::delete("b"), Write::put("c", "4")])
-        .await
-        .expect("commit succeeds");
+    store.commit(vec![Write::delete("b"), Write::put("c", "4")]).await.expect("commit succeeds");
     let before = store.list("").await.expect("list succeeds");
     drop(store);
 
     let store = bench.open("reopening", 1000).await;
-    assert_eq!(
-        store.list("").await.expect("list succeeds"),
-        before,
-        "nothing is lost and nothing is back"
-    );
+    assert_eq!(store.list("").await.expect("list succeeds"), before, "nothing is lost and nothing is back");
     assert_eq!(store.revision().await, 4);
     let mut watch = store.watch(1).await.expect("watches reach back beyond the reopening");
     assert_eq!(put(&*store, "d", "5").await, 5, "revisions go on where they were");

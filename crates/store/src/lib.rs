@@ -62,20 +62,12 @@ pub struct Write {
 impl Write {
     /// Writes `value` at `key` whatever is there.
     pub fn put(key: impl Into<String>, value: impl Into<Bytes>) -> Write {
-        Write {
-            key: key.into(),
-            expect: Expect::Any,
-            value: Some(value.into()),
-        }
+        Write { key: key.into(), expect: Expect::Any, value: Some(value.into()) }
     }
 
     /// Deletes `key` whatever is there.
     pub fn delete(key: impl Into<String>) -> Write {
-        Write {
-            key: key.into(),
-            expect: Expect::Any,
-            value: None,
-        }
+        Write { key: key.into(), expect: Expect::Any, value: None }
     }
 
     /// The same write, on a condition.
@@ -229,19 +221,13 @@ pub fn check_batch(batch: &[Write]) -> Result<(), CommitError> {
         return Err(CommitError::Invalid("no writes".into()));
     }
     if batch.len() > MAX_WRITES {
-        return Err(CommitError::TooLarge(format!(
-            "{} writes, at most {MAX_WRITES}",
-            batch.len()
-        )));
+        return Err(CommitError::TooLarge(format!("{} writes, at most {MAX_WRITES}", batch.len())));
     }
     let mut keys = std::collections::HashSet::with_capacity(batch.len());
     let mut bytes = 0;
     for write in batch {
         if write.key.is_empty() || write.key.len() > MAX_KEY {
-            return Err(CommitError::Invalid(format!(
-                "a key of {} bytes, 1 to {MAX_KEY} allowed",
-                write.key.len()
-            )));
+            return Err(CommitError::Invalid(format!("a key of {} bytes, 1 to {MAX_KEY} allowed", write.key.len())));
         }
         if !keys.insert(write.key.as_str()) {
             return Err(CommitError::Invalid(format!("{} stands in it twice", write.key)));
@@ -249,9 +235,7 @@ pub fn check_batch(batch: &[Write]) -> Result<(), CommitError> {
         bytes += write.key.len() + write.value.as_ref().map_or(0, Bytes::len);
     }
     if bytes > MAX_BATCH_BYTES {
-        return Err(CommitError::TooLarge(format!(
-            "{bytes} bytes, at most {MAX_BATCH_BYTES}"
-        )));
+        return Err(CommitError::TooLarge(format!("{bytes} bytes, at most {MAX_BATCH_BYTES}")));
     }
     Ok(())
 }

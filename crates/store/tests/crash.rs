@@ -30,11 +30,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_deleted_is_back() {
         acknowledged += told.len();
         let store = Embedded::open(dir.path(), Options::default()).unwrap();
         for (key, (number, deleted)) in told {
-            let found = store
-                .get(&key)
-                .await
-                .unwrap()
-                .map(|entry| String::from_utf8_lossy(&entry.value).parse::<u64>());
+            let found =
+                store.get(&key).await.unwrap().map(|entry| String::from_utf8_lossy(&entry.value).parse::<u64>());
             let found = found.map(Result::unwrap);
             // One write more than was told may have reached the disk before its acknowledgement was read.
             let next_deletes = deletes(number + 1);
@@ -48,10 +45,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_deleted_is_back() {
             }
         }
     }
-    assert!(
-        acknowledged > 0,
-        "no write was acknowledged in any round: the test tested nothing"
-    );
+    assert!(acknowledged > 0, "no write was acknowledged in any round: the test tested nothing");
 }
 
 fn deletes(number: u64) -> bool {
@@ -60,11 +54,7 @@ fn deletes(number: u64) -> bool {
 
 fn run_and_kill(dir: &Path, after: Duration) -> BTreeMap<String, (u64, bool)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "nothing_acknowledged_is_lost_and_nothing_deleted_is_back",
-            "--nocapture",
-        ])
+        .args(["--exact", "nothing_acknowledged_is_lost_and_nothing_deleted_is_back", "--nocapture"])
         .env(DIRECTORY, dir)
         .stdout(Stdio::piped())
         .spawn()
@@ -86,9 +76,7 @@ fn run_and_kill(dir: &Path, after: Duration) -> BTreeMap<String, (u64, bool)> {
         }
         told
     });
-    started
-        .recv_timeout(Duration::from_secs(30))
-        .expect("the child acknowledges a write");
+    started.recv_timeout(Duration::from_secs(30)).expect("the child acknowledges a write");
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -97,16 +85,7 @@ fn run_and_kill(dir: &Path, after: Duration) -> BTreeMap<String, (u64, bool)> {
 
 /// Sixteen writers, each counting up under a key of its own for ever.
 async fn write_until_killed(dir: &Path) {
-    let store = std::sync::Arc::new(
-        Embedded::open(
-            dir,
-            Options {
-                log_keep: 100,
-                ..Options::default()
-            },
-        )
-        .unwrap(),
-    );
+    let store = std::sync::Arc::new(Embedded::open(dir, Options { log_keep: 100, ..Options::default() }).unwrap());
     for key in 0..KEYS {
         let store = store.clone();
         tokio::spawn(async move {

@@ -45,10 +45,7 @@ impl World {
     }
 
     pub fn with(trunks: &[(&str, Facts)], change: impl FnOnce(&mut Config)) -> World {
-        let listener = Listener {
-            address: address(PROXY),
-            advertised: PROXY.to_owned(),
-        };
+        let listener = Listener { address: address(PROXY), advertised: PROXY.to_owned() };
         let mut config = Config::new(vec![listener], Keys::new([7; 16], [8; 16]));
         change(&mut config);
         let config = Arc::new(config);
@@ -77,9 +74,7 @@ impl World {
     /// A peer sends; whatever the proxy sends in turn lies on the wire afterwards.
     pub fn send(&mut self, from: &str, message: &str) {
         let (mut index, mut out) = (sip::Index::new(), Outbox::default());
-        index
-            .parse(message.as_bytes())
-            .unwrap_or_else(|error| panic!("{error}: {message}"));
+        index.parse(message.as_bytes()).unwrap_or_else(|error| panic!("{error}: {message}"));
         let source = address(from);
         let datagram = Datagram {
             listener: 0,
@@ -112,10 +107,7 @@ impl World {
     fn drain(&mut self, mut out: Outbox) {
         while let Some(question) = out.questions.pop() {
             self.questions += 1;
-            let answer = match self
-                .table
-                .decide(question.takes_channel, &question.tried, question.draw)
-            {
+            let answer = match self.table.decide(question.takes_channel, &question.tried, question.draw) {
                 Decision::Trunk(seat) => {
                     let address = seat.trunk().addresses[0];
                     Answer::Forward(Target { seat, address })
@@ -134,9 +126,7 @@ impl World {
     /// Everything that has arrived at an address, in order.
     pub fn all(&mut self, at: &str) -> Vec<String> {
         let at = address(at);
-        let (mine, rest) = std::mem::take(&mut self.wire)
-            .into_iter()
-            .partition::<VecDeque<_>, _>(|(to, _)| *to == at);
+        let (mine, rest) = std::mem::take(&mut self.wire).into_iter().partition::<VecDeque<_>, _>(|(to, _)| *to == at);
         self.wire = rest;
         mine.into_iter().map(|(_, text)| text).collect()
     }
@@ -161,11 +151,7 @@ impl World {
 
     pub fn refusals(&self) -> Vec<&'static str> {
         let cause = |event: &Event| {
-            if let Event::Refused { cause, .. } = event {
-                Some(*cause)
-            } else {
-                None
-            }
+            if let Event::Refused { cause, .. } = event { Some(*cause) } else { None }
         };
         self.events.iter().filter_map(cause).collect()
     }
@@ -181,10 +167,7 @@ impl World {
     #[track_caller]
     pub fn establish(&mut self, call: &str, trunk: &str, extra: &str) -> String {
         let invite = self.invite_to(call, trunk);
-        self.send(
-            trunk,
-            &respond(&invite, "200 OK", &format!("Contact: <sip:bob@{trunk}>\r\n{extra}")),
-        );
+        self.send(trunk, &respond(&invite, "200 OK", &format!("Contact: <sip:bob@{trunk}>\r\n{extra}")));
         let ok = self.one(CALLER);
         self.send(CALLER, &in_dialog("ACK", 1, &ok));
         assert!(self.one(trunk).starts_with("ACK "));
@@ -235,10 +218,7 @@ pub fn headers(message: &str, name: &str) -> Vec<String> {
 
 #[track_caller]
 pub fn header(message: &str, name: &str) -> String {
-    headers(message, name)
-        .into_iter()
-        .next()
-        .unwrap_or_else(|| panic!("no {name} in {message}"))
+    headers(message, name).into_iter().next().unwrap_or_else(|| panic!("no {name} in {message}"))
 }
 
 /// A response to a request, with a To tag of the responder's.
@@ -250,11 +230,7 @@ pub fn respond_tagged(request: &str, status: &str, tag: &str, extra: &str) -> St
     let mut out = format!("SIP/2.0 {status}\r\n");
     for name in ["Via", "Record-Route", "From", "To", "Call-ID", "CSeq"] {
         for value in headers(request, name) {
-            let tag = if name == "To" && !value.contains(";tag=") {
-                format!(";tag={tag}")
-            } else {
-                String::new()
-            };
+            let tag = if name == "To" && !value.contains(";tag=") { format!(";tag={tag}") } else { String::new() };
             out.push_str(&format!("{name}: {value}{tag}\r\n"));
         }
     }
@@ -280,10 +256,7 @@ pub fn in_dialog(method: &str, number: u32, ok: &str) -> String {
 
 /// A request of the callee's inside the dialog, along its route set.
 pub fn from_callee(method: &str, number: u32, ok: &str, at: &str) -> String {
-    let routes: String = headers(ok, "Record-Route")
-        .iter()
-        .map(|route| format!("Route: {route}\r\n"))
-        .collect();
+    let routes: String = headers(ok, "Record-Route").iter().map(|route| format!("Route: {route}\r\n")).collect();
     format!(
         "{method} sip:alice@{CALLER} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK-callee-{method}-{number}\r\n{routes}\
          Max-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {number} {method}\r\nContent-Length: 0\r\n\r\n",

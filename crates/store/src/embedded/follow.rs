@@ -29,13 +29,7 @@ pub(super) struct Follower {
 impl Follower {
     /// `live` must have been subscribed before `after` was checked, so that nothing falls between log and live.
     pub(super) fn new(shared: &Arc<Shared>, live: broadcast::Receiver<Published>, after: Revision) -> Follower {
-        Follower {
-            shared: Arc::downgrade(shared),
-            live,
-            backlog: VecDeque::new(),
-            behind: true,
-            last: after,
-        }
+        Follower { shared: Arc::downgrade(shared), live, backlog: VecDeque::new(), behind: true, last: after }
     }
 
     async fn catch_up(&mut self) -> Result<(), WatchError> {
@@ -44,11 +38,7 @@ impl Follower {
         let batches = blocking(move || {
             shared.read(|txn| {
                 let oldest = *tables::kept(txn)?.start();
-                if after < oldest {
-                    Ok(Err(oldest))
-                } else {
-                    tables::logged(txn, after, CHUNK).map(Ok)
-                }
+                if after < oldest { Ok(Err(oldest)) } else { tables::logged(txn, after, CHUNK).map(Ok) }
             })
         })
         .await

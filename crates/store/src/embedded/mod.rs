@@ -105,10 +105,7 @@ impl Embedded {
     /// is refused here instead of being served. Blocks for as long as that takes (about a second for a million records)
     /// and, when another process holds the file, up to `lock_wait`.
     pub fn open(dir: &Path, options: Options) -> Result<Embedded, OpenError> {
-        let directory = |source| OpenError::Directory {
-            path: dir.to_owned(),
-            source,
-        };
+        let directory = |source| OpenError::Directory { path: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(directory)?;
         let path = dir.join(FILE_NAME);
         let cache = options.cache_bytes;
@@ -121,13 +118,8 @@ impl Embedded {
     }
 
     fn open_with(path: PathBuf, options: Options, opener: Opener) -> Result<Embedded, OpenError> {
-        let shared = Arc::new(Shared {
-            path,
-            options,
-            opener,
-            database: RwLock::new(None),
-            revision: AtomicU64::new(0),
-        });
+        let shared =
+            Arc::new(Shared { path, options, opener, database: RwLock::new(None), revision: AtomicU64::new(0) });
         shared.reopen()?;
         let last = shared.read(|txn| tables::kept(txn).map(|kept| *kept.end()));
         let last = last.map_err(|e| shared.open_error(&e.to_string()))?;
@@ -140,19 +132,12 @@ impl Embedded {
             .name("store-writer".into())
             .spawn(move || writer.run())
             .map_err(|e| shared.open_error(&format!("cannot start the writer thread: {e}")))?;
-        Ok(Embedded {
-            shared,
-            watchers,
-            queue: Some(queue),
-            thread: Some(thread),
-        })
+        Ok(Embedded { shared, watchers, queue: Some(queue), thread: Some(thread) })
     }
 
     /// How many batches wait for the writer, for metrics.
     pub fn queued(&self) -> usize {
-        self.queue
-            .as_ref()
-            .map_or(0, |queue| queue.max_capacity() - queue.capacity())
+        self.queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 }
 
@@ -245,9 +230,7 @@ impl Shared {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(DatabaseError::DatabaseAlreadyOpen) => {
-                    return Err(OpenError::InUse {
-                        path: self.path.clone(),
-                    });
+                    return Err(OpenError::InUse { path: self.path.clone() });
                 }
                 Err(DatabaseError::Storage(StorageError::Corrupted(what))) => {
                     return Err(self.open_error(&format!("the file is damaged, restore it from a copy ({what})")));
@@ -257,29 +240,20 @@ impl Shared {
         };
         let found = prepare(&database).map_err(|e| self.open_error(&e.to_string()))?;
         if found != tables::FORMAT_VERSION {
-            return Err(OpenError::Format {
-                path: self.path.clone(),
-                found,
-            });
+            return Err(OpenError::Format { path: self.path.clone(), found });
         }
         *slot = Some(database);
         Ok(())
     }
 
     fn open_error(&self, reason: &str) -> OpenError {
-        OpenError::Open {
-            path: self.path.clone(),
-            reason: reason.to_owned(),
-        }
+        OpenError::Open { path: self.path.clone(), reason: reason.to_owned() }
     }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared")
-            .field("path", &self.path)
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Shared").field("path", &self.path).field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -314,7 +288,5 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
 async fn blocking<T: Send + 'static>(
     f: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(f)
-        .await
-        .map_err(|e| StoreError::Unavailable(e.to_string()))?
+    tokio::task::spawn_blocking(f).await.map_err(|e| StoreError::Unavailable(e.to_string()))?
 }

@@ -62,12 +62,7 @@ pub(super) fn stamps(stored: &[u8]) -> Result<(Revision, Revision), StoreError> 
 
 fn decode_entry(key: &str, stored: &[u8]) -> Result<Entry, StoreError> {
     let (created, modified) = stamps(stored)?;
-    Ok(Entry {
-        key: key.to_owned(),
-        value: Bytes::copy_from_slice(&stored[HEADER..]),
-        created,
-        modified,
-    })
+    Ok(Entry { key: key.to_owned(), value: Bytes::copy_from_slice(&stored[HEADER..]), created, modified })
 }
 
 /// Per change: key length (u32), key, a byte (0 deleted, 1 written), and if written: created (u64), value length (u32),
@@ -104,12 +99,7 @@ pub(super) fn decode_changes(revision: Revision, stored: &[u8]) -> Result<Vec<Ch
                 let created = cursor.u64()?;
                 let length = cursor.u32()?;
                 let value = Bytes::copy_from_slice(cursor.take(length)?);
-                Some(Entry {
-                    key: key.clone(),
-                    value,
-                    created,
-                    modified: revision,
-                })
+                Some(Entry { key: key.clone(), value, created, modified: revision })
             }
             _ => return Err(corrupt("a logged change is neither a write nor a delete")),
         };
@@ -125,27 +115,18 @@ struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], StoreError> {
-        let (taken, rest) = self
-            .0
-            .split_at_checked(length)
-            .ok_or_else(|| corrupt("a stored value is cut short"))?;
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| corrupt("a stored value is cut short"))?;
         self.0 = rest;
         Ok(taken)
     }
 
     fn u64(&mut self) -> Result<u64, StoreError> {
-        let bytes = self
-            .take(8)?
-            .try_into()
-            .map_err(|_| corrupt("a stored number is cut short"))?;
+        let bytes = self.take(8)?.try_into().map_err(|_| corrupt("a stored number is cut short"))?;
         Ok(u64::from_le_bytes(bytes))
     }
 
     fn u32(&mut self) -> Result<usize, StoreError> {
-        let bytes = self
-            .take(4)?
-            .try_into()
-            .map_err(|_| corrupt("a stored number is cut short"))?;
+        let bytes = self.take(4)?.try_into().map_err(|_| corrupt("a stored number is cut short"))?;
         Ok(u32::from_le_bytes(bytes) as usize)
     }
 }
@@ -182,12 +163,7 @@ pub(super) fn kept(txn: &ReadTransaction) -> Result<RangeInclusive<Revision>, St
 pub(super) fn logged(txn: &ReadTransaction, after: Revision, limit: usize) -> Result<Vec<Vec<Change>>, StoreError> {
     let table = txn.open_table(LOG).map_err(unavailable)?;
     let mut batches = Vec::new();
-    for (row, expected) in table
-        .range(after + 1..)
-        .map_err(unavailable)?
-        .take(limit)
-        .zip(after + 1..)
-    {
+    for (row, expected) in table.range(after + 1..).map_err(unavailable)?.take(limit).zip(after + 1..) {
         let (revision, stored) = row.map_err(unavailable)?;
         if revision.value() != expected {
             return Err(corrupt("a revision is missing from the change log"));
@@ -229,12 +205,7 @@ mod tests {
             let change = |(key, entry): (String, Option<(u64, Vec<u8>)>)| Change {
                 revision: 7,
                 key: key.clone(),
-                entry: entry.map(|(created, value)| Entry {
-                    key,
-                    value: value.into(),
-                    created,
-                    modified: 7,
-                }),
+                entry: entry.map(|(created, value)| Entry { key, value: value.into(), created, modified: 7 }),
             };
             list.into_iter().map(change).collect()
         })

@@ -18,16 +18,7 @@ struct Directories(TempDir, Options);
 #[async_trait]
 impl Bench for Directories {
     async fn open(&self, space: &str, log_keep: u64) -> Arc<dyn Store> {
-        Arc::new(
-            Embedded::open(
-                &self.0.path().join(space),
-                Options {
-                    log_keep,
-                    ..self.1.clone()
-                },
-            )
-            .unwrap(),
-        )
+        Arc::new(Embedded::open(&self.0.path().join(space), Options { log_keep, ..self.1.clone() }).unwrap())
     }
 }
 
@@ -38,12 +29,7 @@ async fn passes_the_contract() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passes_the_contract_when_every_buffer_is_tiny() {
-    let tiny = Options {
-        queue: 1,
-        watch_buffer: 1,
-        cache_bytes: 0,
-        ..Options::default()
-    };
+    let tiny = Options { queue: 1, watch_buffer: 1, cache_bytes: 0, ..Options::default() };
     contract::run(&Directories(TempDir::new().unwrap(), tiny)).await;
 }
 
@@ -51,16 +37,10 @@ async fn passes_the_contract_when_every_buffer_is_tiny() {
 async fn a_second_opening_is_refused_and_says_why() {
     let dir = TempDir::new().unwrap();
     let first = Embedded::open(dir.path(), Options::default()).unwrap();
-    let options = Options {
-        lock_wait: Duration::ZERO,
-        ..Options::default()
-    };
+    let options = Options { lock_wait: Duration::ZERO, ..Options::default() };
     let error = Embedded::open(dir.path(), options).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }), "{error}");
-    assert!(
-        error.to_string().contains(dir.path().join(FILE_NAME).to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(dir.path().join(FILE_NAME).to_str().unwrap()), "{error}");
     first.commit(vec![Write::put("k", "v")]).await.unwrap();
 }
 
@@ -72,22 +52,14 @@ fn a_file_that_is_no_store_is_refused_and_named() {
     let error = Embedded::open(dir.path(), Options::default()).unwrap_err();
     assert!(matches!(error, OpenError::Open { .. }), "{error}");
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
-    assert_eq!(
-        fs::read(&path).unwrap(),
-        vec![7; 8192],
-        "a file that is not ours is left alone"
-    );
+    assert_eq!(fs::read(&path).unwrap(), vec![7; 8192], "a file that is not ours is left alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_is_refused_and_never_served() {
     let dir = TempDir::new().unwrap();
     let store = Embedded::open(dir.path(), Options::default()).unwrap();
-    let batch = |n: u32| {
-        (0..50)
-            .map(|i| Write::put(format!("trunk/{n}-{i}"), vec![b'v'; 400]))
-            .collect()
-    };
+    let batch = |n: u32| (0..50).map(|i| Write::put(format!("trunk/{n}-{i}"), vec![b'v'; 400])).collect();
     for n in 0..10 {
         store.commit(batch(n)).await.unwrap();
     }
@@ -118,10 +90,7 @@ fn a_directory_that_cannot_be_made_is_named() {
     let path = dir.path().join("file");
     fs::write(&path, "").unwrap();
     let error = Embedded::open(&path, Options::default()).unwrap_err();
-    assert!(
-        matches!(&error, OpenError::Directory { path: named, .. } if *named == path),
-        "{error}"
-    );
+    assert!(matches!(&error, OpenError::Directory { path: named, .. } if *named == path), "{error}");
 }
 
 #[test]
@@ -130,10 +99,7 @@ fn another_layout_is_refused() {
     drop(Embedded::open(dir.path(), Options::default()).unwrap());
     let database = Database::create(dir.path().join(FILE_NAME)).unwrap();
     let txn = database.begin_write().unwrap();
-    txn.open_table(tables::META)
-        .unwrap()
-        .insert(tables::FORMAT, 99)
-        .unwrap();
+    txn.open_table(tables::META).unwrap().insert(tables::FORMAT, 99).unwrap();
     txn.commit().unwrap();
     drop(database);
     let error = Embedded::open(dir.path(), Options::default()).unwrap_err();
@@ -168,21 +134,11 @@ async fn a_lowered_log_keep_is_reached() {
         store.commit(vec![Write::put("k", "v")]).await.unwrap();
     }
     drop(store);
-    let store = Embedded::open(
-        dir.path(),
-        Options {
-            log_keep: 10,
-            ..Options::default()
-        },
-    )
-    .unwrap();
+    let store = Embedded::open(dir.path(), Options { log_keep: 10, ..Options::default() }).unwrap();
     for _ in 0..20 {
         store.commit(vec![Write::put("k", "v")]).await.unwrap();
     }
-    assert_eq!(
-        store.watch(109).await.unwrap_err(),
-        WatchError::Compacted { oldest: 110 }
-    );
+    assert_eq!(store.watch(109).await.unwrap_err(), WatchError::Compacted { oldest: 110 });
     store.watch(110).await.unwrap();
 }
 
@@ -215,10 +171,7 @@ async fn a_failed_disk_refuses_writers_and_recovers() {
         .collect();
     for task in tasks {
         let answer = task.await.unwrap();
-        assert!(
-            matches!(answer, Err(CommitError::Unavailable(_))),
-            "every waiting writer is refused: {answer:?}"
-        );
+        assert!(matches!(answer, Err(CommitError::Unavailable(_))), "every waiting writer is refused: {answer:?}");
     }
     assert_eq!(store.revision().await, 1, "nothing was published");
 
@@ -297,12 +250,7 @@ fn open_on(dir: &TempDir, disk: &Arc<Disk>, options: Options) -> Embedded {
     let path = dir.path().join(FILE_NAME);
     let (file, disk) = (path.clone(), disk.clone());
     let opener = move || {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&file)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file)?;
         builder(0).create_with_backend(Faulty(FileBackend::new(file)?, disk.clone()))
     };
     Embedded::open_with(path, options, Box::new(opener)).unwrap()
@@ -364,11 +312,7 @@ fn predict(
             Expect::Absent => found.is_none(),
             Expect::Modified(wanted) => found == Some(wanted),
         };
-        writes.push(Write {
-            key,
-            expect,
-            value: value.map(|v| vec![v].into()),
-        });
+        writes.push(Write { key, expect, value: value.map(|v| vec![v].into()) });
     }
     if !holds {
         return (writes, None);
@@ -378,15 +322,7 @@ fn predict(
         let before = model.remove(key);
         if let Some(value) = value {
             let created = before.map_or(next, |e| e.created);
-            model.insert(
-                key.clone(),
-                Entry {
-                    key: key.clone(),
-                    value: value.clone(),
-                    created,
-                    modified: next,
-                },
-            );
+            model.insert(key.clone(), Entry { key: key.clone(), value: value.clone(), created, modified: next });
             *revision = next;
         } else if before.is_some() {
             *revision = next;

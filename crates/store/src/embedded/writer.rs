@@ -48,11 +48,7 @@ impl Writer {
         queue: mpsc::Receiver<Job>,
         watchers: broadcast::Sender<Published>,
     ) -> Writer {
-        Writer {
-            shared,
-            queue,
-            watchers,
-        }
+        Writer { shared, queue, watchers }
     }
 
     /// Runs until every sender of the queue is gone.
@@ -97,15 +93,10 @@ impl Writer {
 
     fn transact(&self, base: Revision, batches: &[&[Write]]) -> Result<Outcome, StoreError> {
         let guard = self.shared.database();
-        let database = guard
-            .as_ref()
-            .ok_or_else(|| StoreError::Unavailable("not open".into()))?;
+        let database = guard.as_ref().ok_or_else(|| StoreError::Unavailable("not open".into()))?;
         let mut txn = database.begin_write().map_err(unavailable)?;
         txn.set_durability(Durability::Immediate).map_err(unavailable)?;
-        let mut outcome = Outcome {
-            verdicts: Vec::with_capacity(batches.len()),
-            published: Vec::new(),
-        };
+        let mut outcome = Outcome { verdicts: Vec::with_capacity(batches.len()), published: Vec::new() };
         let mut revision = base;
         {
             let mut entries = txn.open_table(tables::ENTRIES).map_err(unavailable)?;
@@ -121,8 +112,7 @@ impl Writer {
                 let changes = apply(&mut entries, batch, &existing, revision + 1)?;
                 if !changes.is_empty() {
                     revision += 1;
-                    log.insert(revision, tables::encode_changes(&changes).as_slice())
-                        .map_err(unavailable)?;
+                    log.insert(revision, tables::encode_changes(&changes).as_slice()).map_err(unavailable)?;
                     outcome.published.push(changes.into());
                 }
                 outcome.verdicts.push(Ok(revision));
@@ -184,15 +174,11 @@ impl Writer {
     /// Opens the file again. A write that failed may have reached the disk all the same: watchers are told what they missed.
     fn reopen(&self) -> Result<(), StoreError> {
         let known = self.shared.revision.load(Ordering::Acquire);
-        self.shared
-            .reopen()
-            .map_err(|e| StoreError::Unavailable(e.to_string()))?;
+        self.shared.reopen().map_err(|e| StoreError::Unavailable(e.to_string()))?;
         let missed = self.shared.read(|txn| {
             let last = *tables::kept(txn)?.end();
             if last < known {
-                return Err(StoreError::Corrupt(format!(
-                    "revision {known} was on disk and is gone, found {last}"
-                )));
+                return Err(StoreError::Corrupt(format!("revision {known} was on disk and is gone, found {last}")));
             }
             tables::logged(txn, known, usize::MAX)
         })?;
@@ -207,10 +193,7 @@ struct Outcome {
 }
 
 fn size(batch: &[Write]) -> usize {
-    batch
-        .iter()
-        .map(|w| w.key.len() + w.value.as_ref().map_or(0, Bytes::len))
-        .sum()
+    batch.iter().map(|w| w.key.len() + w.value.as_ref().map_or(0, Bytes::len)).sum()
 }
 
 fn refuse(group: Vec<Job>, why: &str) {
@@ -240,10 +223,7 @@ fn check(
             Expect::Modified(revision) => modified == Some(revision),
         };
         if !holds {
-            return Ok(Err(CommitError::Conflict {
-                key: write.key.clone(),
-                found: modified,
-            }));
+            return Ok(Err(CommitError::Conflict { key: write.key.clone(), found: modified }));
         }
         existing.push(found);
     }
@@ -267,22 +247,11 @@ fn apply(
             (Some(value), stamps) => {
                 let created = stamps.map_or(revision, |(created, _)| created);
                 let stored = tables::encode_entry(created, revision, value);
-                entries
-                    .insert(write.key.as_str(), stored.as_slice())
-                    .map_err(unavailable)?;
-                Some(Entry {
-                    key: write.key.clone(),
-                    value: value.clone(),
-                    created,
-                    modified: revision,
-                })
+                entries.insert(write.key.as_str(), stored.as_slice()).map_err(unavailable)?;
+                Some(Entry { key: write.key.clone(), value: value.clone(), created, modified: revision })
             }
         };
-        changes.push(Change {
-            revision,
-            key: write.key.clone(),
-            entry,
-        });
+        changes.push(Change { revision, key: write.key.clone(), entry });
     }
     Ok(changes)
 }
