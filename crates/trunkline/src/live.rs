@@ -1,0 +1,61 @@
+//! What the router sees, for the HTTP interface.
+
+use std::sync::{Arc, OnceLock};
+
+use api::Call;
+use jiff::Timestamp;
+
+use crate::keeper::Table;
+use crate::metrics::Counters;
+
+/// The router's side of the answers.
+pub struct Live {
+    /// The table of now.
+    pub table: Table,
+    /// Counters of the router.
+    pub counters: Arc<Counters>,
+    /// The engine, once it runs.
+    pub engine: OnceLock<net::Engine>,
+}
+
+impl api::Live for Live {
+    fn active_calls(&self, id: &str) -> u32 {
+        self.table.load().trunk(id).map_or(0, |trunk| trunk.live().active())
+    }
+
+    fn reasons(&self, id: &str) -> Vec<String> {
+        self.table.load().trunk(id).map(|trunk| trunk.reasons_here()).unwrap_or_default()
+    }
+
+    fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call> {
+        let Some(engine) = self.engine.get() else { return Vec::new() };
+        let mut calls = engine.calls();
+        calls.sort_unstable_by(|a, b| a.call_id.cmp(&b.call_id));
+        let start = after.map_or(0, |after| calls.partition_point(|call| call.call_id.as_str() <= after));
+        let clock = engine.clock();
+        calls
+            .drain(start..)
+            .take(limit)
+            .map(|call| Call {
+                since: Timestamp::try_from(clock.wall(call.since)).unwrap_or_default(),
+                id: call.call_id,
+                from: call.from,
+                to: call.to,
+                trunk: call.trunk,
+                state: call.state,
+            })
+            .collect()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.engine.get() {
+            Some(engine) if engine.is_running() => Ok(()),
+            Some(_) => Err("the SIP router has stopped".to_owned()),
+            None => Err("the SIP router is starting".to_owned()),
+        }
+    }
+
+    fn encode_metrics(&self, out: &mut String) {
+        self.counters.encode(out, &self.table.load(), self.engine.get());
+    }
+}

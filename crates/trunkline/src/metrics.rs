@@ -1,0 +1,144 @@
+//! Counters of the router, and their Prometheus text. Each trunk has its series in every state.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use proxy::Event;
+use routing::RouteTable;
+
+/// Status codes are below this.
+const CODES: usize = 700;
+
+/// What is counted over all trunks.
+pub struct Counters {
+    answered: Box<[AtomicU64]>,
+    refused: Mutex<BTreeMap<&'static str, u64>>,
+    silenced: Mutex<BTreeMap<&'static str, u64>>,
+    lost: Mutex<BTreeMap<&'static str, u64>>,
+    dropped_lines: AtomicU64,
+}
+
+impl Counters {
+    /// All at zero.
+    pub fn new() -> Counters {
+        Counters {
+            answered: (0..CODES).map(|_| AtomicU64::new(0)).collect(),
+            refused: Mutex::default(),
+            silenced: Mutex::default(),
+            lost: Mutex::default(),
+            dropped_lines: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts what the engine tells.
+    pub fn count(&self, event: &Event) {
+        match event {
+            Event::Answered { status } => {
+                if let Some(counter) = self.answered.get(usize::from(*status)) {
+                    counter.fetch_add(1, Relaxed);
+                }
+            }
+            Event::Attempt { trunk, status, local } => trunk.live().count(*status, *local),
+            Event::Refused { cause, .. } => add(&self.refused, cause),
+            Event::Silenced { cause } => add(&self.silenced, cause),
+            Event::Lost { cause, .. } => add(&self.lost, cause),
+        }
+    }
+
+    /// Counts a log line that was not written.
+    pub fn drop_line(&self) {
+        self.dropped_lines.fetch_add(1, Relaxed);
+    }
+
+    /// Appends the Prometheus text.
+    pub fn encode(&self, out: &mut String, table: &RouteTable, engine: Option<&net::Engine>) {
+        family(
+            out,
+            "trunkline_calls_answered_total",
+            "counter",
+            "Final answers to INVITEs that begin a call, by code.",
+        );
+        for (status, count) in self.answered.iter().enumerate() {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                let _ = writeln!(out, "trunkline_calls_answered_total{{code=\"{status}\"}} {count}");
+            }
+        }
+        for (name, help, causes) in [
+            ("trunkline_refusals_total", "Requests that were refused here, by cause.", &self.refused),
+            ("trunkline_silenced_total", "Requests that got no answer at all, by cause.", &self.silenced),
+            ("trunkline_calls_lost_total", "Calls given back without their BYE, by cause.", &self.lost),
+        ] {
+            family(out, name, "counter", help);
+            for (cause, count) in &*causes.lock().unwrap_or_else(PoisonError::into_inner) {
+                let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {count}");
+            }
+        }
+        trunks(out, table);
+        if let Some(engine) = engine {
+            sockets(out, engine);
+        }
+        family(out, "trunkline_log_lines_dropped_total", "counter", "Log lines of the router that were shed.");
+        let _ = writeln!(out, "trunkline_log_lines_dropped_total {}", self.dropped_lines.load(Relaxed));
+        family(out, "trunkline_route_table_revision", "gauge", "Revision of the registry that calls are routed by.");
+        let _ = writeln!(out, "trunkline_route_table_revision {}", table.revision());
+    }
+}
+
+fn trunks(out: &mut String, table: &RouteTable) {
+    family(out, "trunkline_active_calls", "gauge", "Channels taken, by trunk.");
+    for trunk in table.trunks() {
+        let _ = writeln!(out, "trunkline_active_calls{{trunk=\"{}\"}} {}", trunk.id, trunk.live().active());
+    }
+    family(out, "trunkline_trunk_routable", "gauge", "1 where a trunk gets calls now, by trunk.");
+    for trunk in table.trunks() {
+        let routable = u8::from(trunk.reasons().is_empty());
+        let _ = writeln!(out, "trunkline_trunk_routable{{trunk=\"{}\"}} {routable}", trunk.id);
+    }
+    family(
+        out,
+        "trunkline_attempts_total",
+        "counter",
+        "Attempts that ended, by trunk and code; local: silence or send error.",
+    );
+    for trunk in table.trunks() {
+        for (status, local, count) in trunk.live().answers() {
+            let id = &trunk.id;
+            let _ =
+                writeln!(out, "trunkline_attempts_total{{trunk=\"{id}\",code=\"{status}\",local=\"{local}\"}} {count}");
+        }
+    }
+}
+
+fn sockets(out: &mut String, engine: &net::Engine) {
+    let counts = engine.stats();
+    family(out, "trunkline_sip_transactions", "gauge", "Server transactions held.");
+    let _ = writeln!(out, "trunkline_sip_transactions {}", engine.transactions());
+    family(out, "trunkline_sip_transactions_undecided", "gauge", "Server transactions without a final answer.");
+    let _ = writeln!(out, "trunkline_sip_transactions_undecided {}", engine.undecided());
+    family(out, "trunkline_sip_datagrams_total", "counter", "Datagrams, by what became of them.");
+    for (fate, count) in [
+        ("received", counts.received),
+        ("sent", counts.sent),
+        ("keepalive", counts.keepalives),
+        ("malformed", counts.malformed),
+        ("truncated", counts.truncated),
+        ("unowned", counts.unowned),
+        ("dropped", counts.dropped),
+        ("send_error", counts.send_errors),
+        ("receive_error", counts.receive_errors),
+        ("undeliverable", counts.undeliverable),
+    ] {
+        let _ = writeln!(out, "trunkline_sip_datagrams_total{{fate=\"{fate}\"}} {count}");
+    }
+}
+
+fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn add(causes: &Mutex<BTreeMap<&'static str, u64>>, cause: &'static str) {
+    *causes.lock().unwrap_or_else(PoisonError::into_inner).entry(cause).or_default() += 1;
+}

@@ -1,0 +1,153 @@
+//! Settings: `trunkline.toml`, then `TRUNKLINE_*` variables, then flags; the later one wins.
+//!
+//! Nothing is guessed: an unknown key or a value that does not fit stops the start with the place and
+//! what was expected there.
+
+mod file;
+mod flags;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+pub use flags::ServeFlags;
+
+/// Why the settings cannot be used: where, what, and what was expected.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(pub String);
+
+/// All settings of `serve`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Where the registry is kept.
+    pub data_dir: PathBuf,
+    /// HTTP.
+    pub http: Http,
+    /// SIP.
+    pub sip: Sip,
+    /// Seconds from the end of a lease to deregistration.
+    pub deregister_after_seconds: u64,
+    /// Filter of log lines, as `tracing` has it: `info`, `trunkline=debug`, ….
+    pub log_level: String,
+    /// Whether log lines are JSON.
+    pub log_json: bool,
+}
+
+/// Settings of the HTTP listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// Longest request body.
+    pub max_body_bytes: usize,
+    /// Time budget of a request.
+    pub request_timeout_ms: u64,
+    /// Said in words: a listener beyond loopback without authentication is wanted.
+    pub unauthenticated_beyond_loopback: bool,
+}
+
+/// Settings of the SIP router.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sip {
+    /// UDP addresses.
+    pub listen: Vec<SocketAddr>,
+    /// `host[:port]` in Via and Record-Route, where it is not the address that is listened on.
+    pub advertise: Option<String>,
+    /// Threads for each address.
+    pub threads: usize,
+    /// Networks that may place calls beside the trunks.
+    pub allow: Vec<IpNet>,
+    /// An attempt without any answer ends after this time.
+    pub setup_timeout_ms: u64,
+    /// An attempt that only rings ends after this time.
+    pub ring_timeout_ms: u64,
+    /// Longest duration of a call that shows no life.
+    pub max_call_seconds: u64,
+    /// Whether another trunk may be tried after ringing has begun.
+    pub reroute_after_ringing: bool,
+    /// Time for transactions to finish after SIGTERM.
+    pub drain_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            data_dir: "./trunkline-data".into(),
+            http: Http {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+                max_body_bytes: 64 * 1024,
+                request_timeout_ms: 10_000,
+                unauthenticated_beyond_loopback: false,
+            },
+            sip: Sip {
+                listen: vec![SocketAddr::from(([127, 0, 0, 1], 5060))],
+                advertise: None,
+                threads: std::thread::available_parallelism().map_or(2, usize::from).min(4),
+                allow: values::loopback(),
+                setup_timeout_ms: 4000,
+                ring_timeout_ms: 180_000,
+                max_call_seconds: 4 * 3600,
+                reroute_after_ringing: false,
+                drain_seconds: 10,
+            },
+            deregister_after_seconds: 600,
+            log_level: "info".into(),
+            log_json: false,
+        }
+    }
+}
+
+/// The file that is read when none is named, if it is there.
+const USUAL_FILE: &str = "trunkline.toml";
+/// Begins the names of our variables.
+const PREFIX: &str = "TRUNKLINE_";
+
+/// Gathers the settings. `env` is the process environment or a stand-in for it.
+pub fn load(flags: &ServeFlags, env: impl Iterator<Item = (String, String)>) -> Result<Settings, SettingsError> {
+    let mut settings = Settings::default();
+    let path = match &flags.config {
+        Some(path) => Some(path.as_path()),
+        None => Some(Path::new(USUAL_FILE)).filter(|path| path.exists()),
+    };
+    if let Some(path) = path {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| SettingsError(format!("{}: cannot be read: {error}", path.display())))?;
+        file::apply(&mut settings, &path.display().to_string(), &text)?;
+    }
+    let mut variables: Vec<(String, String)> = env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    variables.sort();
+    for (name, value) in variables {
+        let key = values::KEYS.iter().find(|key| key.variable() == name).ok_or_else(|| {
+            let known: Vec<String> = values::KEYS.iter().map(values::Key::variable).collect();
+            SettingsError(format!("{name}: unknown variable; expected one of {}", known.join(", ")))
+        })?;
+        let value = key.parse_text(&value);
+        (key.set)(&mut settings, &value)
+            .map_err(|expected| SettingsError(format!("{name}: expected {expected}, found {value}")))?;
+    }
+    flags.apply(&mut settings)?;
+    check(&settings)?;
+    Ok(settings)
+}
+
+/// What only the whole can tell.
+fn check(settings: &Settings) -> Result<(), SettingsError> {
+    let http = &settings.http;
+    if !http.listen.ip().is_loopback() && !http.unauthenticated_beyond_loopback {
+        return Err(SettingsError(format!(
+            "http.listen: {} is beyond loopback and the HTTP interface has no authentication: anyone who reaches it \
+             may change trunks. Listen on loopback, or set http.unauthenticated_beyond_loopback = true if a proxy \
+             or a firewall guards it",
+            http.listen
+        )));
+    }
+    if settings.sip.listen.is_empty() || settings.sip.listen.len() > 64 {
+        return Err(SettingsError("sip.listen: expected 1 to 64 addresses".into()));
+    }
+    Ok(())
+}

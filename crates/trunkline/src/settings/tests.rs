@@ -1,0 +1,76 @@
+//! Precedence, and the words of each kind of error.
+
+use super::*;
+
+fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>().into_iter()
+}
+
+fn with_file(text: &str, pairs: &[(&str, &str)], mut flags: ServeFlags) -> Result<Settings, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.toml");
+    std::fs::write(&path, text).unwrap();
+    flags.config = Some(path);
+    let place = dir.path().display().to_string() + "/";
+    load(&flags, env(pairs)).map_err(|error| error.0.replace(&place, ""))
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
+    let file =
+        "data_dir = \"/from/file\"\n[http]\nlisten = \"127.0.0.1:1\"\nmax_body_bytes = 2048\n[sip]\nthreads = 3\n";
+    let variables = [("TRUNKLINE_HTTP_LISTEN", "127.0.0.1:2"), ("TRUNKLINE_DATA_DIR", "/from/env"), ("HOME", "/")];
+    let flags = ServeFlags { http: Some("127.0.0.1:3".parse().unwrap()), ..ServeFlags::default() };
+    let settings = with_file(file, &variables, flags).unwrap();
+    assert_eq!(settings.http.listen.port(), 3);
+    assert_eq!(settings.data_dir, PathBuf::from("/from/env"));
+    assert_eq!((settings.http.max_body_bytes, settings.sip.threads), (2048, 3));
+    assert_eq!(settings.sip.setup_timeout_ms, Settings::default().sip.setup_timeout_ms);
+}
+
+#[test]
+fn every_key_has_a_variable_and_lists_take_commas() {
+    let variables =
+        [("TRUNKLINE_SIP_LISTEN", "udp:127.0.0.1:1, udp:[::1]:2"), ("TRUNKLINE_SIP_ALLOW", "192.0.2.0/24,10.0.0.1")];
+    let settings = with_file("", &variables, ServeFlags::default()).unwrap();
+    assert_eq!(settings.sip.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+    assert_eq!(settings.sip.allow, ["192.0.2.0/24".parse::<IpNet>().unwrap(), "10.0.0.1/32".parse().unwrap()]);
+    let names: std::collections::HashSet<String> = values::KEYS.iter().map(values::Key::variable).collect();
+    assert_eq!(names.len(), values::KEYS.len());
+}
+
+#[test]
+fn errors_say_where_and_what_was_expected() {
+    let error = |file: &str, variables: &[(&str, &str)]| with_file(file, variables, ServeFlags::default()).unwrap_err();
+    assert_eq!(
+        error("\n[lease]\nderegister = 1\n", &[]),
+        "t.toml:3: unknown key \"deregister\" in [lease]; expected one of deregister_after_seconds"
+    );
+    assert_eq!(
+        error("[http]\nlisten = 8080\n", &[]),
+        "t.toml:2: listen: expected an address such as \"127.0.0.1:8080\", found 8080"
+    );
+    assert_eq!(
+        error("[sip]\n\nallow = [\"nowhere\"]\n", &[]),
+        "t.toml:3: allow: expected a list of networks such as \"192.0.2.0/24\", found [\"nowhere\"]"
+    );
+    assert!(error("lisen = 1\n", &[]).starts_with("t.toml:1: unknown key \"lisen\"; expected one of data_dir, [http]"));
+    assert!(error("[http]\nlisten = \n", &[]).starts_with("t.toml:2: "));
+    assert_eq!(
+        error("", &[("TRUNKLINE_SIP_THREADS", "many")]),
+        "TRUNKLINE_SIP_THREADS: expected a whole number, 1 to 64, found \"many\""
+    );
+    assert!(
+        error("", &[("TRUNKLINE_HTTP_LISEN", "x")])
+            .starts_with("TRUNKLINE_HTTP_LISEN: unknown variable; expected one of")
+    );
+    assert!(error("[log]\nlevel = \"loud\"", &[]).contains("expected error, warn, info"));
+}
+
+#[test]
+fn http_beyond_loopback_must_be_wanted_in_words() {
+    let refused = with_file("[http]\nlisten = \"0.0.0.0:80\"", &[], ServeFlags::default()).unwrap_err();
+    assert!(refused.contains("unauthenticated_beyond_loopback"), "{refused}");
+    let wanted = "[http]\nlisten = \"0.0.0.0:80\"\nunauthenticated_beyond_loopback = true";
+    assert!(with_file(wanted, &[], ServeFlags::default()).is_ok());
+}

@@ -1,0 +1,154 @@
+//! The keys, and what each takes.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use toml::Value;
+
+use super::Settings;
+
+/// One key of the settings.
+pub struct Key {
+    /// Its table in the file, or empty.
+    pub table: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    kind: Kind,
+    /// Takes the value over, or says what was expected.
+    pub set: fn(&mut Settings, &Value) -> Result<(), String>,
+}
+
+enum Kind {
+    Flag,
+    List,
+    Number,
+    Text,
+}
+
+impl Key {
+    /// `TRUNKLINE_` with table and name in upper case.
+    pub fn variable(&self) -> String {
+        let table = if self.table.is_empty() { String::new() } else { format!("{}_", self.table) };
+        format!("{}{table}{}", super::PREFIX, self.name).to_ascii_uppercase()
+    }
+
+    /// A variable's text as the value that the file would have; lists are separated by commas.
+    pub fn parse_text(&self, text: &str) -> Value {
+        let or_text = |value: Option<Value>| value.unwrap_or_else(|| Value::String(text.to_owned()));
+        match self.kind {
+            Kind::Flag => or_text(text.parse().ok().map(Value::Boolean)),
+            Kind::List => Value::Array(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|part| !part.is_empty())
+                    .map(|part| Value::String(part.into()))
+                    .collect(),
+            ),
+            Kind::Number => or_text(text.parse().ok().map(Value::Integer)),
+            Kind::Text => Value::String(text.to_owned()),
+        }
+    }
+}
+
+macro_rules! key {
+    ($table:literal, $name:literal, $kind:ident, |$settings:ident, $value:ident| $set:expr) => {
+        Key {
+            table: $table,
+            name: $name,
+            kind: Kind::$kind,
+            set: |$settings, $value| {
+                $set;
+                Ok(())
+            },
+        }
+    };
+}
+
+/// All keys.
+pub const KEYS: &[Key] = &[
+    key!("", "data_dir", Text, |s, v| s.data_dir = text(v, "a directory")?.into()),
+    key!("http", "listen", Text, |s, v| s.http.listen = address(text(v, ADDRESS)?)?),
+    key!("http", "max_body_bytes", Number, |s, v| s.http.max_body_bytes = number(v, 1024, 16 << 20)? as usize),
+    key!("http", "request_timeout_ms", Number, |s, v| s.http.request_timeout_ms = number(v, 10, 600_000)?),
+    key!("http", "unauthenticated_beyond_loopback", Flag, |s, v| s.http.unauthenticated_beyond_loopback = flag(v)?),
+    key!("sip", "listen", List, |s, v| s.sip.listen = each(v, sip_address)?),
+    key!("sip", "advertise", Text, |s, v| s.sip.advertise = Some(advertised(text(v, HOST)?)?)),
+    key!("sip", "threads", Number, |s, v| s.sip.threads = number(v, 1, 64)? as usize),
+    key!("sip", "allow", List, |s, v| s.sip.allow = each(v, network)?),
+    key!("sip", "setup_timeout_ms", Number, |s, v| s.sip.setup_timeout_ms = number(v, 100, 32_000)?),
+    key!("sip", "ring_timeout_ms", Number, |s, v| s.sip.ring_timeout_ms = number(v, 1000, 3_600_000)?),
+    key!("sip", "max_call_seconds", Number, |s, v| s.sip.max_call_seconds = number(v, 60, 7 * 86_400)?),
+    key!("sip", "reroute_after_ringing", Flag, |s, v| s.sip.reroute_after_ringing = flag(v)?),
+    key!("sip", "drain_seconds", Number, |s, v| s.sip.drain_seconds = number(v, 0, 3600)?),
+    key!("lease", "deregister_after_seconds", Number, |s, v| s.deregister_after_seconds = number(v, 1, 30 * 86_400)?),
+    key!("log", "level", Text, |s, v| s.log_level = level(text(v, LEVEL)?)?),
+    key!("log", "format", Text, |s, v| s.log_json = json(text(v, FORMAT)?)?),
+];
+
+const ADDRESS: &str = "an address such as \"127.0.0.1:8080\"";
+const SIP_ADDRESS: &str = "a list of addresses such as \"udp:127.0.0.1:5060\"";
+const NETWORK: &str = "a list of networks such as \"192.0.2.0/24\"";
+const HOST: &str = "host[:port] such as \"sip.example.net:5060\"";
+const LEVEL: &str = "error, warn, info, debug, trace or a filter such as \"info,proxy=debug\"";
+const FORMAT: &str = "\"text\" or \"json\"";
+
+fn text<'a>(value: &'a Value, expected: &str) -> Result<&'a str, String> {
+    value.as_str().ok_or_else(|| expected.to_owned())
+}
+
+fn flag(value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| "true or false".to_owned())
+}
+
+fn number(value: &Value, least: u64, most: u64) -> Result<u64, String> {
+    let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
+    number.filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("a whole number, {least} to {most}"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| ADDRESS.to_owned())
+}
+
+/// `udp:ADDR`, as `--sip` has it.
+pub fn sip_address(text: &str) -> Result<SocketAddr, String> {
+    text.strip_prefix("udp:").and_then(|address| address.parse().ok()).ok_or_else(|| SIP_ADDRESS.to_owned())
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().ok().or_else(|| text.parse().ok().map(|address: std::net::IpAddr| IpNet::from(address)));
+    network.ok_or_else(|| NETWORK.to_owned())
+}
+
+fn each<T>(value: &Value, parse: fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let expected = || parse("").err().unwrap_or_default();
+    let entries = value.as_array().ok_or_else(expected)?;
+    entries.iter().map(|entry| parse(entry.as_str().ok_or_else(expected)?)).collect()
+}
+
+fn advertised(text: &str) -> Result<String, String> {
+    let uri = format!("sip:{text}");
+    let ok = sip::Uri::parse(uri.as_bytes())
+        .is_ok_and(|uri| uri.user.is_none() && uri.params.0.is_empty() && uri.headers.is_none());
+    ok.then(|| text.to_owned()).ok_or_else(|| HOST.to_owned())
+}
+
+fn level(text: &str) -> Result<String, String> {
+    let filter: Result<tracing_subscriber::EnvFilter, _> = text.parse();
+    let named = !text.is_empty() && !text.contains(char::is_whitespace);
+    let plain = ["error", "warn", "info", "debug", "trace", "off"].contains(&text);
+    let ok = filter.is_ok() && named && (plain || text.contains([',', '=']));
+    ok.then(|| text.to_owned()).ok_or_else(|| LEVEL.to_owned())
+}
+
+fn json(text: &str) -> Result<bool, String> {
+    match text {
+        "json" => Ok(true),
+        "text" => Ok(false),
+        _ => Err(FORMAT.to_owned()),
+    }
+}
+
+/// The default of `sip.allow`.
+pub fn loopback() -> Vec<IpNet> {
+    ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect()
+}
