@@ -1,49 +1,40 @@
 //! `/trunks/{id}/admin`: the operator's intent.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
 use registry::Command;
 
-use crate::error::ApiError;
-use crate::stats::Route;
-use crate::trunk::{Id, id_of};
-use crate::{App, body};
+use crate::App;
+use crate::error::Problem;
+use crate::wire;
 
-pub(crate) async fn put(State(app): State<Arc<App>>, id: Id, headers: HeaderMap, body: Body) -> Response {
-    let result = body::in_time(&app, set(&app, id, body)).await;
-    app.stats.finish(Route::Admin, &headers, result)
+const METHODS: &str = "GET, HEAD, PUT, DELETE";
+
+pub(crate) async fn handle(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
+    match parts.method {
+        Method::GET | Method::HEAD => read(app, &wire::trunk_id(parts)?),
+        Method::PUT => {
+            let id = wire::trunk_id(parts)?.into_owned();
+            let deadline = wire::deadline(app);
+            let body = wire::read(app, parts, body, deadline).await?;
+            let command = Command::SetAdmin { id: id.clone(), body };
+            wire::within(deadline, app.control.execute(command)).await??;
+            read(app, &id)
+        }
+        Method::DELETE => {
+            let id = wire::trunk_id(parts)?.into_owned();
+            let command = Command::ClearAdmin { id };
+            wire::within(wire::deadline(app), app.control.execute(command)).await??;
+            Ok(wire::empty(StatusCode::NO_CONTENT))
+        }
+        _ => Err(Problem::method(METHODS)),
+    }
 }
 
-async fn set(app: &App, id: Id, body: Body) -> Result<Response, ApiError> {
-    let id = id_of(id)?;
-    let body = body::read(app, body).await?;
-    app.control.execute(Command::SetAdmin { id: id.clone(), body }).await?;
-    show(app, &id)
-}
-
-pub(crate) async fn get(State(app): State<Arc<App>>, id: Id, headers: HeaderMap) -> Response {
-    let result = id_of(id).and_then(|id| show(&app, &id));
-    app.stats.finish(Route::Admin, &headers, result)
-}
-
-pub(crate) async fn delete(State(app): State<Arc<App>>, id: Id, headers: HeaderMap) -> Response {
-    let result = body::in_time(&app, clear(&app, id)).await;
-    app.stats.finish(Route::Admin, &headers, result)
-}
-
-async fn clear(app: &App, id: Id) -> Result<Response, ApiError> {
-    app.control.execute(Command::ClearAdmin { id: id_of(id)? }).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-fn show(app: &App, id: &str) -> Result<Response, ApiError> {
-    registry::validate_id(id)?;
-    let admin = app.control.read(|registry, now| registry.admin(id, now));
-    let admin =
-        admin.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "the operator has set nothing for this trunk"))?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], admin.to_json()).into_response())
+fn read(app: &App, id: &str) -> Result<Response, Problem> {
+    let intent = app.control.read(|registry, now| registry.admin(id, now));
+    let intent = intent.ok_or_else(|| Problem::not_found("no intent is set for this trunk"))?;
+    Ok(wire::json(StatusCode::OK, intent.to_json()))
 }

@@ -1,23 +1,20 @@
-//! `GET /calls`: standing calls.
+//! `/calls`: standing calls.
 
-use std::sync::Arc;
-
-use axum::extract::State;
-use axum::http::{HeaderMap, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::App;
-use crate::error::ApiError;
-use crate::filter::{limit, pairs};
-use crate::stats::Route;
+use crate::error::Problem;
+use crate::query::{self, Query};
+use crate::wire;
 
 /// A standing call.
 #[derive(Clone, Debug, Serialize)]
 pub struct Call {
-    /// Call-ID.
+    /// Its Call-ID.
     pub id: String,
     /// URI of From.
     pub from: String,
@@ -31,29 +28,24 @@ pub struct Call {
     pub since: Timestamp,
 }
 
-/// Entries of a page where none is asked for.
-const PAGE: usize = 1000;
-
-pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response {
-    let result = page(&app, &uri);
-    app.stats.finish(Route::Calls, &headers, result)
+#[derive(Serialize)]
+struct Page<'a> {
+    calls: &'a [Call],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a str>,
 }
 
-fn page(app: &App, uri: &Uri) -> Result<Response, ApiError> {
-    let (mut most, mut after) = (PAGE, None);
-    for (name, value) in pairs(uri)? {
-        match name.as_str() {
-            "limit" => most = limit(&value)?,
-            "after" => after = Some(value),
-            _ => return Err(ApiError::bad(&name, format!("{name} is unknown; expected limit or after"))),
-        }
+pub(crate) fn handle(app: &App, parts: &Parts) -> Result<Response, Problem> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Problem::method("GET, HEAD"));
     }
-    let mut calls = app.live.calls(most + 1, after.as_deref());
-    let more = calls.len() > most;
-    calls.truncate(most);
-    let mut answer = json!({ "calls": calls });
-    if more && let Some(last) = calls.last() {
-        answer["next"] = last.id.clone().into();
-    }
-    Ok(([(header::CONTENT_TYPE, "application/json")], answer.to_string()).into_response())
+    let query = Query::parse(parts, &["limit", "after"])?;
+    let limit = query::limit(&query)?;
+    // One more than asked for tells whether there is more.
+    let found = app.live.calls(limit.map_or(usize::MAX, |limit| limit + 1), query.get("after"));
+    let calls = &found[..limit.map_or(found.len(), |limit| limit.min(found.len()))];
+    let next = calls.last().filter(|_| calls.len() < found.len()).map(|call| call.id.as_str());
+    // Texts and times always serialise.
+    let body = serde_json::to_vec(&Page { calls, next }).unwrap_or_default();
+    Ok(wire::json(StatusCode::OK, body))
 }

@@ -1,21 +1,25 @@
-//! Errors: `{"status","error"}`, with `field` where one member is at fault; RFC 9457 for who asks for it.
+//! Errors as clients see them: `{"status","error"}`, or RFC 9457 for those that ask for it.
 
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::body::Body;
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
 use control::ExecuteError;
 use registry::{Kind, Violation};
 use serde::Serialize;
 
-/// An answer that is no success.
+use crate::wire;
+
+/// Why a request is not done. What it says is for the client.
 #[derive(Debug)]
-pub(crate) struct ApiError {
+pub(crate) struct Problem {
     status: StatusCode,
     message: String,
     field: Option<String>,
-    retry_after: Option<u32>,
+    allow: Option<&'static str>,
 }
 
-/// As the original service had it, member by member.
+/// The form of the original service.
 #[derive(Serialize)]
 struct Plain<'a> {
     status: u16,
@@ -24,10 +28,11 @@ struct Plain<'a> {
     field: Option<&'a str>,
 }
 
-/// RFC 9457.
+/// RFC 9457; no `type` of our own, so its title is the status's (§4.2.1).
 #[derive(Serialize)]
-struct Problem<'a> {
-    r#type: &'a str,
+struct Detailed<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
     title: &'a str,
     status: u16,
     detail: &'a str,
@@ -35,72 +40,88 @@ struct Problem<'a> {
     field: Option<&'a str>,
 }
 
-impl ApiError {
-    pub fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
-        ApiError { status, message: message.into(), field: None, retry_after: None }
+const PROBLEM: &str = "application/problem+json";
+
+/// Seconds after which a client may try again what failed for our own reasons.
+const AGAIN: HeaderValue = HeaderValue::from_static("1");
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Problem {
+        Problem { status, message: message.into(), field: None, allow: None }
     }
 
-    pub fn bad(field: &str, message: impl Into<String>) -> ApiError {
-        ApiError { field: Some(field.to_owned()), ..ApiError::new(StatusCode::BAD_REQUEST, message) }
+    pub(crate) fn bad_request(field: &str, message: impl Into<String>) -> Problem {
+        Problem { field: Some(field.to_owned()), ..Problem::new(StatusCode::BAD_REQUEST, message) }
     }
 
-    pub fn unknown_trunk() -> ApiError {
-        ApiError::new(StatusCode::NOT_FOUND, "unknown trunk")
+    pub(crate) fn not_found(message: &str) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, message)
     }
 
-    /// Renders it as the request's `Accept` wants it.
-    pub fn render(self, headers: &HeaderMap) -> Response {
-        let problem = headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .filter_map(|accept| accept.to_str().ok())
-            .any(|accept| accept.contains("application/problem+json"));
-        let status = self.status.as_u16();
-        let field = self.field.as_deref();
-        let body = if problem {
+    /// `allow`: the methods that the resource knows (RFC 9110 §10.2.1).
+    pub(crate) fn method(allow: &'static str) -> Problem {
+        Problem {
+            allow: Some(allow),
+            ..Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("method must be one of {allow}"))
+        }
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    /// The answer, in the form that the request's headers ask for.
+    pub(crate) fn render(&self, request: &HeaderMap) -> Response {
+        let (status, field) = (self.status.as_u16(), self.field.as_deref());
+        let (kind, body) = if wire::accepts(request, PROBLEM) {
             let title = self.status.canonical_reason().unwrap_or_default();
-            serde_json::to_string(&Problem { r#type: "about:blank", title, status, detail: &self.message, field })
+            let (kind, detail) = ("about:blank", self.message.as_str());
+            let body = serde_json::to_vec(&Detailed { kind, title, status, detail, field });
+            (PROBLEM, body)
         } else {
-            serde_json::to_string(&Plain { status, error: &self.message, field })
+            let error = self.message.as_str();
+            (wire::JSON, serde_json::to_vec(&Plain { status, error, field }))
         };
-        let body = body.unwrap_or_default();
-        let kind = if problem { "application/problem+json" } else { "application/json" };
-        let mut response = (self.status, [(header::CONTENT_TYPE, kind)], body).into_response();
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        // Texts and numbers always serialise.
+        let mut response = Response::new(Body::from(body.unwrap_or_default()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, AGAIN);
         }
         response
     }
 }
 
-impl From<Violation> for ApiError {
-    fn from(violation: Violation) -> ApiError {
+impl From<Violation> for Problem {
+    fn from(violation: Violation) -> Problem {
         let status = match violation.kind {
             Kind::BadRequest => StatusCode::BAD_REQUEST,
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         };
-        ApiError { field: violation.field, ..ApiError::new(status, violation.message) }
-    }
-}
-
-impl From<ExecuteError> for ApiError {
-    fn from(error: ExecuteError) -> ApiError {
-        match error {
-            ExecuteError::Refused(violation) => violation.into(),
-            unavailable => ApiError {
-                retry_after: Some(1),
-                ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string())
-            },
+        Problem {
+            // The fixed answers have two members and no more.
+            field: violation.field.filter(|_| !is_fixed(&violation.message)),
+            ..Problem::new(status, violation.message)
         }
     }
 }
 
-pub(crate) async fn no_such_path(uri: Uri, headers: HeaderMap) -> Response {
-    ApiError::new(StatusCode::NOT_FOUND, format!("no such path: {}", uri.path())).render(&headers)
+/// Whether clients of the original service know this text, and with it the whole answer.
+fn is_fixed(message: &str) -> bool {
+    matches!(message, "sip_uri is required" | "transport must be one of ['tcp', 'tls', 'udp']")
 }
 
-/// `Allow` is added by the router.
-pub(crate) async fn no_such_method(method: Method, headers: HeaderMap) -> Response {
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not allowed here")).render(&headers)
+impl From<ExecuteError> for Problem {
+    fn from(error: ExecuteError) -> Problem {
+        match error {
+            ExecuteError::Refused(violation) => violation.into(),
+            unavailable @ ExecuteError::Unavailable(_) => Problem::unavailable(unavailable.to_string()),
+        }
+    }
 }

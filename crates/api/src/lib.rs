@@ -1,36 +1,42 @@
-//! The HTTP control plane: thin handlers, one file for each resource.
+//! The HTTP control plane: one file per resource, and no decision of its own.
 //!
-//! A handler turns a request into a command for [`Control`] or a reading of the registry, and the
-//! outcome into an answer; what is decided, the registry decides. What the router sees comes in by
-//! [`Live`], so this crate knows nothing of SIP.
+//! Changes go to [`Control::execute`], reads to [`Control::read`]; what the router sees comes through [`Live`]. Each
+//! resource is one handler that looks at the method itself, so an answer to a wrong method, a count and an error's form
+//! are made in one place, and a heartbeat passes through no layer at all: no timer, no body, no allocation of ours.
 
 mod admin;
-mod body;
 mod calls;
 mod error;
 mod etag;
-mod filter;
 mod health;
 mod list;
-mod stats;
-mod trunk;
+mod metrics;
+mod query;
+mod trunks;
 mod watch;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::{get, put};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::any;
 use control::Control;
 
-pub use calls::Call;
+pub use self::calls::Call;
+use self::error::Problem;
+use self::metrics::{Metrics, Route};
 
-/// Limits of the listener.
+/// Limits of the HTTP interface.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Longest request body, in bytes.
+    /// The longest body that is read, in bytes.
     pub max_body_bytes: usize,
-    /// Time budget of a request, reading its body included.
+    /// From the first byte of a request's body to the decision; a request over it is answered 504.
     pub request_timeout: Duration,
 }
 
@@ -40,48 +46,94 @@ impl Default for Settings {
     }
 }
 
-/// What the router sees.
+/// What the router sees, given by whoever joins the two. Called for every record read: it must be quick.
 pub trait Live: Send + Sync {
-    /// Channels taken on a trunk.
+    /// Standing calls over a trunk; 0 for one that it does not know.
     fn active_calls(&self, id: &str) -> u32;
-    /// Why a trunk gets no calls, as far as the router alone knows: `full 2/2`, `unresolved: …`.
+    /// Why a trunk gets no calls, beyond what the registry knows: `full 2/2`, `unresolved: sbc.example.net`.
     fn reasons(&self, id: &str) -> Vec<String>;
-    /// Standing calls by id, at most `limit`, from after an id on.
+    /// Standing calls in the order of their ids, those after `after`, at most `limit`.
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call>;
-    /// Whether calls are routed; if not, why.
+    /// Whether calls are taken; if not, why.
     fn ready(&self) -> Result<(), String>;
-    /// Appends the router's metrics in Prometheus' text format.
+    /// Appends the router's metrics in the Prometheus text format.
     fn encode_metrics(&self, out: &mut String);
 }
 
-/// What the handlers share.
+/// The whole HTTP interface.
+pub fn router(control: Arc<Control>, live: Arc<dyn Live>, settings: Settings) -> Router {
+    let app = Arc::new(App { control, live, settings, metrics: Metrics::default() });
+    Router::new()
+        .route("/trunks", any(trunk_list))
+        .route("/trunks/{id}", any(trunk))
+        .route("/trunks/{id}/admin", any(trunk_admin))
+        .route("/calls", any(call_list))
+        .route("/livez", any(livez))
+        .route("/readyz", any(readyz))
+        .route("/metrics", any(metrics_text))
+        .fallback(nowhere)
+        .with_state(app)
+}
+
+/// What every handler shares.
 pub(crate) struct App {
-    pub control: Arc<Control>,
-    pub live: Arc<dyn Live>,
-    pub settings: Settings,
-    pub stats: stats::Stats,
+    control: Arc<Control>,
+    live: Arc<dyn Live>,
+    settings: Settings,
+    metrics: Metrics,
 }
 
 impl App {
-    /// Appends a record as the API shows it.
-    pub fn write_record(&self, view: &registry::View, out: &mut Vec<u8>) {
-        let id = &view.trunk.id;
-        view.write_json(out, &self.live.reasons(id), self.live.active_calls(id));
+    /// Counts an answer, and gives an error the form that the client asked for.
+    fn finish(&self, route: Route, request: &Parts, answer: Result<Response, Problem>) -> Response {
+        let response = answer.unwrap_or_else(|problem| problem.render(&request.headers));
+        self.metrics.count(route, &request.method, response.status());
+        response
     }
 }
 
-/// The routes.
-pub fn router(control: Arc<Control>, live: Arc<dyn Live>, settings: Settings) -> Router {
-    let app = Arc::new(App { control, live, settings, stats: stats::Stats::default() });
-    Router::new()
-        .route("/trunks", get(list::list))
-        .route("/trunks/{id}", put(trunk::put).patch(trunk::patch).get(trunk::get).delete(trunk::delete))
-        .route("/trunks/{id}/admin", put(admin::put).get(admin::get).delete(admin::delete))
-        .route("/calls", get(calls::list))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        .fallback(error::no_such_path)
-        .method_not_allowed_fallback(error::no_such_method)
-        .with_state(app)
+type Shared = State<Arc<App>>;
+
+async fn trunk_list(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let answer = list::handle(&app, &parts).await;
+    app.finish(Route::Trunks, &parts, answer)
+}
+
+async fn trunk(State(app): Shared, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = trunks::handle(&app, &parts, body).await;
+    app.finish(Route::Trunk, &parts, answer)
+}
+
+async fn trunk_admin(State(app): Shared, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = admin::handle(&app, &parts, body).await;
+    app.finish(Route::Admin, &parts, answer)
+}
+
+async fn call_list(State(app): Shared, request: Request<Body>) -> Response {
+    let (parts, _) = request.into_parts();
+    app.finish(Route::Calls, &parts, calls::handle(&app, &parts))
+}
+
+async fn livez(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    app.finish(Route::Livez, &parts, health::live(&parts))
+}
+
+async fn readyz(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    app.finish(Route::Readyz, &parts, health::ready(&app, &parts))
+}
+
+async fn metrics_text(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let answer = metrics::handle(&app, &parts);
+    app.finish(Route::Metrics, &parts, answer)
+}
+
+async fn nowhere(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    app.finish(Route::Other, &parts, Err(Problem::not_found("no such path")))
 }

@@ -1,106 +1,144 @@
-//! `GET /trunks`: the live set, whole or in pages; or, as `text/event-stream`, the watch.
+//! `/trunks`: discovery.
+//!
+//! The registry is read in portions of a few hundred trunks, each under the lock for a fraction of a millisecond and
+//! rendered outside it, so that a list of 100,000 holds up no heartbeat. A long list is rendered as fast as its reader
+//! takes it and never stands in memory whole; a trunk that changes meanwhile shows its state of the moment it is passed.
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::ETAG;
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
 use registry::View;
 
-use crate::error::ApiError;
-use crate::filter::Filter;
-use crate::stats::Route;
-use crate::{App, watch};
+use crate::App;
+use crate::error::Problem;
+use crate::query::{self, Filter, Query};
+use crate::{etag, trunks, watch, wire};
 
-/// Trunks that are read at once: changes wait no longer than that takes.
-const CHUNK: usize = 256;
+/// Trunks looked at in one holding of the lock.
+const PORTION: usize = 256;
 
-pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response {
-    let streams = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("text/event-stream"));
-    let result = match Filter::parse(&uri) {
-        Err(error) => Err(error),
-        Ok(filter) if streams => watch::watch(&app, filter, &headers),
-        Ok(filter) => page(&app, filter),
-    };
-    app.stats.finish(Route::ListTrunks, &headers, result)
-}
-
-fn page(app: &Arc<App>, filter: Filter) -> Result<Response, ApiError> {
-    let mut pages =
-        Pages { app: app.clone(), left: filter.limit, after: filter.after.clone(), filter, state: Place::Begin };
-    // Most answers fit one piece; only a long one is worth a stream.
-    let first = pages.next().unwrap_or_default();
-    let kind = [(header::CONTENT_TYPE, "application/json")];
-    if pages.state == Place::End {
-        return Ok((StatusCode::OK, kind, first).into_response());
+pub(crate) async fn handle(app: &Arc<App>, parts: &Parts) -> Result<Response, Problem> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Problem::method("GET, HEAD"));
     }
-    let rest = std::iter::once(first).chain(pages).map(Ok::<_, std::convert::Infallible>);
-    Ok((StatusCode::OK, kind, Body::from_stream(tokio_stream::iter(rest))).into_response())
+    if wire::accepts(&parts.headers, "text/event-stream") {
+        return watch::handle(app, parts);
+    }
+    let [enabled, transport, status, group] = Filter::PARAMETERS;
+    let query = Query::parse(parts, &[enabled, transport, status, group, "limit", "after"])?;
+    let filter = Filter::parse(&query, Some(true))?;
+    let limit = query::limit(&query)?;
+    // Moves with every change of a record, an intent or a status. Read before the trunks are, so it is never too new;
+    // weak, because the counts beside them move without it.
+    let tag = format!("W/\"{}\"", app.control.position());
+    let mut response = if etag::not_modified(&parts.headers, &tag)? {
+        wire::empty(StatusCode::NOT_MODIFIED)
+    } else {
+        let walk = Walk::new(app.clone(), filter, query.get("after"));
+        wire::json(StatusCode::OK, body(walk, limit).await)
+    };
+    response.headers_mut().insert(ETAG, etag::value(&tag));
+    Ok(response)
 }
 
-/// The answer in pieces, each read when the one before has been taken.
-struct Pages {
-    app: Arc<App>,
-    filter: Filter,
-    left: Option<usize>,
-    after: Option<String>,
-    state: Place,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Begin,
-    Middle,
-    End,
-}
-
-impl Iterator for Pages {
-    type Item = Vec<u8>;
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        let mut out = match self.state {
-            Place::Begin => b"{\"trunks\":[".to_vec(),
-            Place::Middle => Vec::new(),
-            Place::End => return None,
-        };
-        let mut first = self.state == Place::Begin;
-        let wanted = self.left.map_or(CHUNK, |left| left.min(CHUNK));
-        let (views, last_seen, more) = self.read(wanted);
-        for view in &views {
-            if !std::mem::take(&mut first) {
+async fn body(mut walk: Walk, limit: Option<usize>) -> Body {
+    let mut out = b"{\"trunks\":[".to_vec();
+    let Some(limit) = limit else {
+        let parts = Parted { walk, head: Some(out), first: true, done: false };
+        return Body::from_stream(tokio_stream::iter(parts.map(Ok::<_, std::convert::Infallible>)));
+    };
+    let mut last: Option<View> = None;
+    let mut count = 0;
+    while let Some(views) = walk.next() {
+        for view in views {
+            if count == limit {
+                // There is more than fits the page.
+                out.extend_from_slice(b"],\"next\":");
+                wire::push_string(&mut out, last.as_ref().map_or("", |last| &last.trunk.id));
+                out.push(b'}');
+                return out.into();
+            }
+            if count > 0 {
                 out.push(b',');
             }
-            self.app.write_record(view, &mut out);
+            trunks::write(&walk.app, &view, &mut out);
+            count += 1;
+            last = Some(view);
         }
-        if let Some(left) = &mut self.left {
-            *left -= views.len();
-        }
-        self.after = last_seen.or(self.after.take());
-        self.state = if views.is_empty() && self.state == Place::Begin { Place::Begin } else { Place::Middle };
-        if self.left == Some(0) || !more {
-            out.push(b']');
-            if more && let Some(last) = views.last() {
-                out.extend_from_slice(format!(",\"next\":\"{}\"", last.trunk.id).as_bytes());
-            }
-            out.push(b'}');
-            self.state = Place::End;
-        }
-        Some(out)
+        // A filter that few trunks pass may walk over many.
+        tokio::task::yield_now().await;
+    }
+    out.extend_from_slice(b"]}");
+    out.into()
+}
+
+/// A walk over the trunks in the order of their ids, portion by portion.
+pub(crate) struct Walk {
+    app: Arc<App>,
+    filter: Filter,
+    after: Option<Arc<str>>,
+    ended: bool,
+}
+
+impl Walk {
+    pub(crate) fn new(app: Arc<App>, filter: Filter, after: Option<&str>) -> Walk {
+        Walk { app, filter, after: after.map(Arc::from), ended: false }
     }
 }
 
-impl Pages {
-    /// The next trunks that fit, the id up to which all were looked at, and whether another one that fits follows.
-    fn read(&self, wanted: usize) -> (Vec<View>, Option<String>, bool) {
-        self.app.control.read(|registry, now| {
-            let mut fitting = registry.views(self.after.as_deref(), now).filter(|view| self.filter.fits_now(view));
-            let views: Vec<View> = fitting.by_ref().take(wanted).collect();
-            let last = views.last().map(|view| view.trunk.id.to_string());
-            (views, last, fitting.next().is_some())
-        })
+impl Iterator for Walk {
+    type Item = Vec<View>;
+
+    /// The next portion; it may be empty though there is more.
+    fn next(&mut self) -> Option<Vec<View>> {
+        if self.ended {
+            return None;
+        }
+        let after = self.after.clone();
+        let mut views: Vec<View> =
+            self.app.control.read(|registry, now| registry.views(after.as_deref(), now).take(PORTION).collect());
+        self.ended = views.len() < PORTION;
+        self.after = views.last().map(|view| view.trunk.id.clone());
+        views.retain(|view| self.filter.matches(view));
+        Some(views)
+    }
+}
+
+/// A whole list in pieces, made when they are asked for.
+struct Parted {
+    walk: Walk,
+    head: Option<Vec<u8>>,
+    first: bool,
+    done: bool,
+}
+
+impl Iterator for Parted {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        let mut out = self.head.take().unwrap_or_default();
+        // An empty piece says nothing to the client, so go on to one that does.
+        while let Some(views) = self.walk.next() {
+            for view in &views {
+                if !std::mem::take(&mut self.first) {
+                    out.push(b',');
+                }
+                trunks::write(&self.walk.app, view, &mut out);
+            }
+            if !views.is_empty() && !self.walk.ended {
+                return Some(out.into());
+            }
+        }
+        self.done = true;
+        out.extend_from_slice(b"]}");
+        Some(out.into())
     }
 }

@@ -1,120 +1,249 @@
-//! The watch: the current set, then every change, as server-sent events.
+//! `/trunks` as an event stream: the current set, then every change.
 //!
-//! The set comes as `registered` events without id, then one `synced` event with the id to resume from;
-//! so a client that breaks off in the middle of the set begins anew. A client that falls behind by more
-//! than what is kept is sent the set again.
+//! A stream begins with `reset` (forget what you know), a `registered` for each trunk of the set, and `synced`; then come
+//! changes as they happen. The set is sent in the order of ids while changes go on: the feed is opened before the first
+//! trunk is read, so whatever changes meanwhile follows as an event, and readers that keep the latest record of each id
+//! end up right. Every id says where to resume: `boot-seq` after a change, `boot-seq/trunk` inside the set.
+//!
+//! A client that reads slowly holds up nobody: its channel holds a few chunks, and when it falls off the end of the kept
+//! events it gets `reset` and the set anew.
 
-use std::collections::HashSet;
-use std::convert::Infallible;
+use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use control::{EventId, Feed};
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use control::{EventId, Feed, Lost};
 use registry::{EventKind, View};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::App;
-use crate::error::ApiError;
-use crate::filter::Filter;
+use crate::error::Problem;
+use crate::list::Walk;
+use crate::query::{Filter, Query};
+use crate::{trunks, wire};
 
-/// Events that wait for a slow client; behind them the ring of events keeps more.
-const WAITING: usize = 64;
-/// Without an event for so long, a comment shows that the connection stands.
-const COMMENT_EVERY: Duration = Duration::from_secs(15);
+/// Between comments that keep a quiet stream open.
+const QUIET: Duration = Duration::from_secs(15);
+/// Chunks that wait for a slow client.
+const AHEAD: usize = 4;
+/// Most clients that watch at once.
+const WATCHERS: usize = 4096;
 
-type Sender = mpsc::Sender<Result<Event, Infallible>>;
-
-pub(crate) fn watch(app: &Arc<App>, filter: Filter, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let last = match headers.get("last-event-id") {
-        // An id that we did not make cannot be resumed from; the set follows.
-        Some(id) => id.to_str().ok().and_then(|id| id.parse::<EventId>().ok()),
-        None => None,
-    };
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let watcher = Watcher { app: app.clone(), filter, shown: HashSet::new(), sender };
-    tokio::spawn(watcher.run(last));
-    let stream = Sse::new(ReceiverStream::new(receiver));
-    Ok(stream.keep_alive(KeepAlive::new().interval(COMMENT_EVERY)).into_response())
+pub(crate) fn handle(app: &Arc<App>, parts: &Parts) -> Result<Response, Problem> {
+    let query = Query::parse(parts, &Filter::PARAMETERS)?;
+    let filter = Filter::parse(&query, None)?;
+    let place = Place::of(parts)?;
+    let (send, receive) = mpsc::channel(AHEAD);
+    if parts.method != Method::HEAD {
+        let seat = Seat::take(app).ok_or_else(|| Problem::unavailable("too many clients watch the trunks"))?;
+        tokio::spawn(Watcher::new(seat, filter, send).run(place));
+    }
+    let chunks = ReceiverStream::new(receive).map(Ok::<Bytes, std::convert::Infallible>);
+    let mut response = wire::json(StatusCode::OK, Body::from_stream(chunks));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
-struct Watcher {
-    app: Arc<App>,
-    filter: Filter,
-    /// With a filter, the trunks that the client has been shown: it hears when one of them fits no more.
-    shown: HashSet<Arc<str>>,
-    sender: Sender,
+/// Where a client stands: after a change, or inside the set.
+#[derive(Clone, Debug, PartialEq)]
+struct Place {
+    after: EventId,
+    trunk: Option<String>,
 }
 
-/// The client has gone.
+impl Place {
+    /// From `Last-Event-ID`. An id of another form cannot be resumed from; the client gets the set then.
+    fn of(parts: &Parts) -> Result<Option<Place>, Problem> {
+        let value = parts.headers.get("last-event-id");
+        Ok(value.and_then(|value| value.to_str().ok()?.parse().ok()))
+    }
+}
+
+impl FromStr for Place {
+    type Err = control::InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Place, control::InvalidEventId> {
+        let (after, trunk) = match text.split_once('/') {
+            Some((after, trunk)) => (after, Some(trunk.to_owned())),
+            None => (text, None),
+        };
+        Ok(Place { after: after.parse()?, trunk })
+    }
+}
+
+/// One of the seats for watchers, given back when it is dropped.
+struct Seat(Arc<App>);
+
+impl Seat {
+    fn take(app: &Arc<App>) -> Option<Seat> {
+        let seat = Seat(app.clone());
+        // Given back by the seat just made if it was one too many.
+        (app.metrics.watchers.fetch_add(1, Relaxed) < WATCHERS).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.metrics.watchers.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The client went away.
 struct Gone;
 
+struct Watcher {
+    seat: Seat,
+    filter: Filter,
+    send: mpsc::Sender<Bytes>,
+    members: Members,
+}
+
 impl Watcher {
-    async fn run(mut self, last: Option<EventId>) {
-        let gone = self.sender.clone();
-        tokio::select! {
-            _ = self.tell(last) => {}
-            () = gone.closed() => {}
-        }
+    fn new(seat: Seat, filter: Filter, send: mpsc::Sender<Bytes>) -> Watcher {
+        let members = Members { open: filter.is_open(), ..Members::default() };
+        Watcher { seat, filter, send, members }
     }
 
-    async fn tell(&mut self, last: Option<EventId>) -> Result<(), Gone> {
-        let mut feed = self.app.control.events_after(last);
-        if !feed.resumed() {
-            feed = self.tell_all().await?;
-        }
+    /// Feeds one client until it goes away; its end of the channel tells.
+    async fn run(mut self, place: Option<Place>) {
+        // The channel's error says no more than that.
+        let _ = self.serve(place).await;
+    }
+
+    async fn serve(&mut self, place: Option<Place>) -> Result<(), Gone> {
+        self.send(b"retry: 1000\n\n".to_vec()).await?;
+        let mut feed = self.begin(place).await?;
         loop {
-            match feed.next().await {
-                Ok(events) => {
+            let news = tokio::select! {
+                news = timeout(QUIET, feed.next()) => news,
+                () = self.send.closed() => return Err(Gone),
+            };
+            match news {
+                Err(_quiet) => self.send(b": still here\n\n".to_vec()).await?,
+                Ok(Err(Lost)) => feed = self.begin(None).await?,
+                Ok(Ok(events)) => {
+                    let mut out = Vec::new();
                     for (id, event) in events {
-                        if let Some(view) = &event.view
-                            && self.concerns(event.kind, view)
-                        {
-                            self.send(event.kind.as_str(), Some(id), view).await?;
+                        let Some(view) = &event.view else { continue };
+                        let gone = event.kind == EventKind::Deregistered;
+                        if self.members.concerns(view, !gone && self.filter.matches(view)) {
+                            self.write(&mut out, event.kind.as_str(), &id.to_string(), Some(view));
                         }
                     }
+                    self.send(out).await?;
                 }
-                Err(_) => feed = self.tell_all().await?,
             }
         }
     }
 
-    async fn tell_all(&mut self) -> Result<Feed, Gone> {
-        let (views, feed) = self.app.control.read_and_follow(|registry, now| {
-            registry.views(None, now).filter(|view| self.filter.fits_now(view)).collect::<Vec<View>>()
-        });
-        self.shown.clear();
-        for view in &views {
-            if self.filter.is_narrow() {
-                self.shown.insert(view.trunk.id.clone());
+    /// Takes up where the client stands, or sends the whole set; returns the feed of what follows.
+    async fn begin(&mut self, place: Option<Place>) -> Result<Feed, Gone> {
+        if let Some(place) = place {
+            let feed = self.app().control.events_after(Some(place.after));
+            if feed.resumed() {
+                // What the client holds is not known: tell it rather once too often of a trunk that leaves.
+                self.members.start(true);
+                if let Some(trunk) = &place.trunk {
+                    self.send_set(&feed, Some(trunk)).await?;
+                }
+                return Ok(feed);
             }
-            self.send(EventKind::Registered.as_str(), None, view).await?;
         }
-        let synced = Event::default().event("synced").id(feed.position().to_string()).data("{}");
-        self.sender.send(Ok(synced)).await.map_err(|_| Gone)?;
+        let feed = self.app().control.events_after(None);
+        self.members.start(false);
+        let mut out = Vec::new();
+        self.write(&mut out, "reset", "", None);
+        self.send(out).await?;
+        self.send_set(&feed, None).await?;
         Ok(feed)
     }
 
-    fn concerns(&mut self, kind: EventKind, view: &View) -> bool {
-        if !self.filter.is_narrow() {
-            return true;
+    async fn send_set(&mut self, feed: &Feed, after: Option<&str>) -> Result<(), Gone> {
+        let position = feed.position().to_string();
+        for views in Walk::new(self.app().clone(), self.filter.clone(), after) {
+            let mut out = Vec::new();
+            for view in &views {
+                self.members.concerns(view, true);
+                let id = format!("{position}/{}", view.trunk.id);
+                self.write(&mut out, EventKind::Registered.as_str(), &id, Some(view));
+            }
+            self.send(out).await?;
         }
-        let fits = self.filter.fits(view) && kind != EventKind::Deregistered;
-        let was_shown =
-            if fits { !self.shown.insert(view.trunk.id.clone()) } else { self.shown.remove(&view.trunk.id) };
-        fits || was_shown
+        let mut out = Vec::new();
+        self.write(&mut out, "synced", &position, None);
+        self.send(out).await
     }
 
-    async fn send(&self, kind: &str, id: Option<EventId>, view: &View) -> Result<(), Gone> {
-        let mut data = Vec::with_capacity(512);
-        self.app.write_record(view, &mut data);
-        let mut event = Event::default().event(kind).data(String::from_utf8_lossy(&data));
-        if let Some(id) = id {
-            event = event.id(id.to_string());
+    fn app(&self) -> &Arc<App> {
+        &self.seat.0
+    }
+
+    fn write(&self, out: &mut Vec<u8>, kind: &str, id: &str, view: Option<&View>) {
+        out.extend_from_slice(format!("event: {kind}\n").as_bytes());
+        if !id.is_empty() {
+            out.extend_from_slice(format!("id: {id}\n").as_bytes());
         }
-        self.sender.send(Ok(event)).await.map_err(|_| Gone)
+        out.extend_from_slice(b"data: ");
+        match view {
+            // JSON of ours has no line break; a member that came with one is kept, so it is taken out here.
+            Some(view) => {
+                let start = out.len();
+                trunks::write(self.app(), view, out);
+                for byte in &mut out[start..] {
+                    if matches!(byte, b'\n' | b'\r') {
+                        *byte = b' ';
+                    }
+                }
+            }
+            None => out.extend_from_slice(b"{}"),
+        }
+        out.extend_from_slice(b"\n\n");
+    }
+
+    async fn send(&self, chunk: Vec<u8>) -> Result<(), Gone> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.send.send(chunk.into()).await.map_err(|_| Gone)
+    }
+}
+
+/// Which trunks a filtered client holds, so that it learns of one that no longer passes the filter, once.
+#[derive(Default)]
+struct Members {
+    /// Nothing is filtered: everything concerns the client, and nothing need be remembered.
+    open: bool,
+    /// What counts for a trunk that has not been seen.
+    presumed: bool,
+    seen: HashMap<Arc<str>, bool>,
+}
+
+impl Members {
+    fn start(&mut self, presumed: bool) {
+        self.presumed = presumed;
+        self.seen.clear();
+    }
+
+    /// Whether the client is told of a trunk that passes the filter now, or does not.
+    fn concerns(&mut self, view: &View, passes: bool) -> bool {
+        if self.open {
+            return true;
+        }
+        let id = &view.trunk.id;
+        let held = if passes == self.presumed { self.seen.remove(id) } else { self.seen.insert(id.clone(), passes) };
+        passes || held.unwrap_or(self.presumed)
     }
 }

@@ -87,6 +87,8 @@ pub struct Registry {
     next_sweep: u64,
     events: Vec<Event>,
     lease_expiries: u64,
+    /// Trunks that are not up.
+    down: usize,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,7 @@ impl Registry {
             next_sweep: 0,
             events: Vec::new(),
             lease_expiries: 0,
+            down: 0,
         }
     }
 
@@ -148,6 +151,11 @@ impl Registry {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.trunks.is_empty()
+    }
+
+    /// Trunks whose lease stands.
+    pub fn up(&self) -> usize {
+        self.trunks.len() - self.down
     }
 
     /// Leases that have run out since the start.
@@ -233,6 +241,7 @@ impl Registry {
             self.queue.push(&id, &mut entry.lease, at + lease);
         }
         if !std::mem::replace(&mut entry.up, true) {
+            self.down -= 1;
             self.tell(EventKind::Up, &id, now);
         }
         Beat::Renewed
@@ -259,10 +268,11 @@ impl Registry {
 
     fn come_up(&mut self, due: u64, id: &Arc<str>, at: u64, now: Now, orders: &mut Vec<Command>) {
         let deregister_after = self.settings.deregister_after.as_millis() as u64;
-        let Some(entry) = self.trunks.get_mut(id).filter(|entry| entry.trunk.lease_ms().is_some()) else {
+        let Some(entry) = self.trunks.get_mut(id) else {
             return;
         };
-        if !entry.lease.takes(due) {
+        // Taken even where the lease has been given up: it may come back.
+        if !entry.lease.takes(due) || entry.trunk.lease_ms().is_none() {
             return;
         }
         let deadline = entry.lease.deadline();
@@ -273,6 +283,7 @@ impl Registry {
         if std::mem::take(&mut entry.up) {
             self.queue.push(id, &mut entry.lease, gone_at);
             self.lease_expiries += 1;
+            self.down += 1;
             return self.tell(EventKind::Down, id, now);
         }
         if gone_at > at {
@@ -356,6 +367,7 @@ impl Registry {
         }
         self.tell(kind, &id, now);
         if revived {
+            self.down -= 1;
             self.tell(EventKind::Up, &id, now);
         }
     }
@@ -364,6 +376,7 @@ impl Registry {
         let Some((id, entry)) = self.trunks.remove_entry(id) else {
             return;
         };
+        self.down -= usize::from(!entry.up);
         let view = Some(self.view_of(&entry, now));
         self.events.push(Event { kind: EventKind::Deregistered, id, view });
     }
