@@ -192,7 +192,13 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// An address of loopback where nobody listens.
+/// An address of loopback where nobody listens. Its socket stays open, or another test's peer might be
+/// given the port; being connected elsewhere, it takes nothing of ours, so the kernel reports the
+/// port unreachable.
 pub fn nobody(bind: &str) -> SocketAddr {
-    UdpSocket::bind(bind).unwrap().local_addr().unwrap()
+    let socket = UdpSocket::bind(bind).unwrap();
+    let address = socket.local_addr().unwrap();
+    socket.connect(SocketAddr::new(address.ip(), 9)).unwrap();
+    std::mem::forget(socket);
+    address
 }
