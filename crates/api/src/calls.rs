@@ -40,10 +40,10 @@ pub(crate) fn handle(app: &App, parts: &Parts) -> Result<Response, Problem> {
         return Err(Problem::method("GET, HEAD"));
     }
     let query = Query::parse(parts, &["limit", "after"])?;
-    let limit = query::limit(&query)?;
+    let limit = query::limit(&query)?.unwrap_or(query::LONGEST_PAGE);
     // One more than asked for tells whether there is more.
-    let found = app.live.calls(limit.map_or(usize::MAX, |limit| limit + 1), query.get("after"));
-    let calls = &found[..limit.map_or(found.len(), |limit| limit.min(found.len()))];
+    let found = app.live.calls(limit + 1, query.get("after"));
+    let calls = &found[..limit.min(found.len())];
     let next = calls.last().filter(|_| calls.len() < found.len()).map(|call| call.id.as_str());
     // Texts and times always serialise.
     let body = serde_json::to_vec(&Page { calls, next }).unwrap_or_default();

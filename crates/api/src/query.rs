@@ -7,7 +7,7 @@ use crate::error::Problem;
 use crate::wire;
 
 /// Most entries of one page.
-const LONGEST_PAGE: usize = 1000;
+pub(crate) const LONGEST_PAGE: usize = 1000;
 
 /// The parameters of a request.
 pub(crate) struct Query(Vec<(&'static str, String)>);
