@@ -1,2 +1,43 @@
-//! Checks and test set-up of the workspace.
-fn main() {}
+//! Checks and test set-up of the workspace: `cargo xtask help` lists the commands.
+
+mod deps;
+mod fuzz;
+mod load;
+mod run;
+mod size;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask test                   installs what the tests need and runs all of them
+cargo xtask check-deps             dependency directions between the crates
+cargo xtask check-size             lengths of files and functions
+cargo xtask deny                   licences, bans and sources of dependencies
+cargo xtask fuzz [SECONDS]         fuzzes the parser, one minute unless told
+cargo xtask load [RATE [SECONDS]]  drives the release build with the load rig, 8000 calls a second for 60 s";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["check-deps"] => deps::check(),
+        ["check-size"] => size::check(),
+        ["deny"] => test::deny(),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["load", rest @ ..] => load::run(rest),
+        ["test"] => test::run(),
+        ["help" | "--help"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => Err(anyhow::anyhow!("unknown command\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
