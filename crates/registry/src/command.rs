@@ -49,7 +49,8 @@ pub enum Command {
         /// The revision that it was seen at.
         modified: u64,
     },
-    /// Forgets the intent for a trunk that is long deregistered; the lease clock's own.
+    /// Forgets the intent for a trunk that is long deregistered, or dates one whose trunk went while it was being set;
+    /// the lease clock's own.
     PurgeAdmin {
         /// The trunk's id.
         id: String,

@@ -20,7 +20,7 @@ impl Registry {
             Command::SetAdmin { id, body } => self.set_admin(id, body, now),
             Command::ClearAdmin { id } => self.clear_admin(id),
             Command::Expire { id, modified } => Ok(self.expire(id, *modified, now)),
-            Command::PurgeAdmin { id, modified } => Ok(self.purge(id, *modified)),
+            Command::PurgeAdmin { id, modified } => Ok(self.purge(id, *modified, now)),
         }
     }
 
@@ -135,13 +135,16 @@ impl Registry {
         }))
     }
 
-    fn purge(&self, id: &str, modified: u64) -> Decision {
-        let same =
-            self.admins.get(id).is_some_and(|intent| intent.modified == modified && intent.deregistered_at.is_some());
-        if !same {
+    fn purge(&self, id: &str, modified: u64, now: Now) -> Decision {
+        let Some(intent) = self.admins.get(id).filter(|intent| intent.modified == modified) else {
             return nothing();
-        }
-        let write = Write { key: format!("{ADMIN}{id}"), expect: Expect::Modified(modified), value: None };
+        };
+        let value = match intent.deregistered_at {
+            Some(_) => None,
+            None if self.trunks.contains_key(id) => return nothing(),
+            None => Some(intent.admin.store(Some(now.wall))),
+        };
+        let write = Write { key: format!("{ADMIN}{id}"), expect: Expect::Modified(modified), value };
         Decision { writes: vec![write], outcome: Outcome::AdminCleared }
     }
 

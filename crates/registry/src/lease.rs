@@ -59,6 +59,16 @@ impl Queue {
         }
     }
 
+    /// Entries held, those of trunks that have gone since too.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Drops the entries that are no longer valid.
+    pub fn retain(&mut self, valid: impl Fn(u64, &str) -> bool) {
+        self.0.retain(|Reverse((at, id))| valid(*at, id));
+    }
+
     /// The next entry that is due.
     pub fn pop(&mut self, now: u64) -> Option<(u64, Arc<str>)> {
         if self.0.peek().is_none_or(|Reverse((at, _))| *at > now) {
@@ -69,6 +79,11 @@ impl Queue {
 }
 
 impl Lease {
+    /// Whether its valid entry in the queue is the one at this time.
+    pub fn is_queued_at(&self, at: u64) -> bool {
+        self.queued == at
+    }
+
     /// Whether an entry that came up is the valid one; it is no longer queued then.
     pub fn takes(&mut self, at: u64) -> bool {
         let valid = self.queued == at;

@@ -28,6 +28,9 @@ impl<'de> Deserialize<'de> for Members {
                 let mut members = Members::default();
                 while let Some((name, value)) = map.next_entry::<Box<str>, Box<RawValue>>()? {
                     members.set(name, value);
+                    if members.0.len() > Members::MOST {
+                        return Err(serde::de::Error::custom("too many members"));
+                    }
                 }
                 Ok(members)
             }
@@ -37,6 +40,9 @@ impl<'de> Deserialize<'de> for Members {
 }
 
 impl Members {
+    /// Most members of an object, so that looking through them stays cheap.
+    pub(crate) const MOST: usize = 256;
+
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
@@ -45,6 +51,11 @@ impl Members {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(crate) fn set(&mut self, name: Box<str>, value: Box<RawValue>) {

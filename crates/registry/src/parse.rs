@@ -14,6 +14,22 @@ use crate::trunk::{HEARTBEAT_SECONDS, Probe, Transport, Trunk, WEIGHT};
 const OF_THE_SERVER: [&str; 7] =
     ["id", "status", "status_reasons", "admin", "registered_at", "lease_expires_at", "active_calls"];
 
+/// The registrant's members.
+const KNOWN: [&str; 12] = [
+    "sip_uri",
+    "transport",
+    "enabled",
+    "heartbeat_seconds",
+    "max_channels",
+    "max_cps",
+    "group",
+    "priority",
+    "weight",
+    "sources",
+    "probe",
+    "reroute_on",
+];
+
 /// Longest `sip_uri`, in bytes.
 const LONGEST_URI: usize = 1024;
 /// Most entries of a list member.
@@ -25,12 +41,17 @@ pub(crate) fn object(body: &[u8]) -> Result<Members, Violation> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Members::default());
     }
-    let raw: &RawValue =
-        serde_json::from_slice(body).map_err(|_| Violation::bad("malformed trunk record (invalid JSON)"))?;
-    if !raw.get().trim_start().starts_with('{') {
-        return Err(Violation::bad("malformed trunk record (expected a JSON object)"));
+    let malformed = |_| Violation::bad("malformed trunk record (invalid JSON)");
+    let raw: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
+    if !raw.get().starts_with('{') {
+        return Err(Violation::bad("trunk record must be a JSON object"));
     }
-    serde_json::from_str(raw.get()).map_err(|_| Violation::bad("malformed trunk record (invalid JSON)"))
+    // It is valid JSON and an object, so what is wrong with its data can only be their number.
+    serde_json::from_str(raw.get()).map_err(|error| if error.is_data() { too_many() } else { malformed(error) })
+}
+
+fn too_many() -> Violation {
+    Violation::bad(&format!("trunk record must have at most {} members", Members::MOST))
 }
 
 /// Checks a registrant's members and makes the record of them.
@@ -52,14 +73,21 @@ pub(crate) fn trunk(id: &Arc<str>, members: &Members) -> Result<Trunk, Violation
         reroute_on: None,
         extra: Members::default(),
     };
+    if members.len() > Members::MOST {
+        return Err(too_many());
+    }
     let mut transport = None;
     for (name, raw) in members.iter() {
         if OF_THE_SERVER.contains(&name) {
             continue;
         }
-        // Null says the same as nothing, so what was read may be sent back.
+        if !KNOWN.contains(&name) {
+            trunk.extra.set(name.into(), raw.to_owned());
+            continue;
+        }
         let value: Value = serde_json::from_str(raw.get())
-            .map_err(|_| Violation::member(name, &format!("{name} must be a value that fits in memory")))?;
+            .map_err(|_| Violation::member(name, &format!("{name} is nested too deeply or out of range")))?;
+        // Null says the same as nothing, so what was read may be sent back.
         let given = (!value.is_null()).then_some(&value);
         match name {
             "sip_uri" => trunk.sip_uri = given.map_or(Ok(Box::default()), sip_uri)?,
@@ -78,7 +106,8 @@ pub(crate) fn trunk(id: &Arc<str>, members: &Members) -> Result<Trunk, Violation
             "reroute_on" => {
                 trunk.reroute_on = given.map(|v| codes(name, v, 300)).transpose()?.map(Vec::into_boxed_slice)
             }
-            _ => trunk.extra.set(name.into(), raw.to_owned()),
+            // Known, but of no name above: impossible, as the test over the names shows.
+            _ => {}
         }
     }
     if trunk.sip_uri.is_empty() {
@@ -94,8 +123,8 @@ fn text<'a>(name: &str, value: &'a Value) -> Result<&'a str, Violation> {
 }
 
 fn sip_uri(value: &Value) -> Result<Box<str>, Violation> {
-    let uri = text("sip_uri", value)?.trim();
-    if uri.is_empty() {
+    let uri = text("sip_uri", value)?;
+    if uri.trim().is_empty() {
         return Err(Violation::member("sip_uri", "sip_uri is required"));
     }
     let bad = |why: &str| Violation::member("sip_uri", &format!("sip_uri must be a sip: or sips: URI: {why}"));

@@ -123,6 +123,8 @@ pub(crate) const ADMIN: &str = "admin/";
 const LONGEST_TICK: u64 = 1000;
 /// After an order to deregister, the time until it is given again.
 const REPEAT: u64 = 5000;
+/// Entries of the queue that may be out of use beside as many as there are trunks.
+const SPARE: usize = 1024;
 /// Time between looks at intents.
 const SWEEP: u64 = 500;
 
@@ -255,6 +257,11 @@ impl Registry {
         }
         self.last_tick = Some(now.mono_ms);
         let at = self.lease_time(now);
+        // Trunks that come and go leave entries behind until those come up: keep them in proportion.
+        if self.queue.len() > 2 * self.trunks.len() + SPARE {
+            let trunks = &self.trunks;
+            self.queue.retain(|at, id| trunks.get(id).is_some_and(|entry| entry.lease.is_queued_at(at)));
+        }
         let mut orders = Vec::new();
         while let Some((due, id)) = self.queue.pop(at) {
             self.come_up(due, &id, at, now, &mut orders);
@@ -302,7 +309,12 @@ impl Registry {
                 intent.ended = true;
                 ended.push(id.clone());
             }
-            if intent.deregistered_at.is_some_and(|at| now.wall.duration_since(at) > kept) {
+            let due = match intent.deregistered_at {
+                Some(at) => now.wall.duration_since(at) > kept,
+                // Its trunk went while it was being set: it has yet to learn so.
+                None => !self.trunks.contains_key(id),
+            };
+            if due {
                 orders.push(Command::PurgeAdmin { id: id.to_string(), modified: intent.modified });
             }
         }
@@ -404,4 +416,37 @@ impl Registry {
 
 pub(crate) fn store_trunk(trunk: &Trunk, registered_at: Timestamp) -> Vec<u8> {
     serde_json::to_vec(&StoredTrunk { registered_at, record: trunk.to_members() }).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Condition;
+
+    #[test]
+    fn the_queue_does_not_grow_with_trunks_that_come_and_go() {
+        let mut registry = Registry::new(Settings::default());
+        let wall = Timestamp::UNIX_EPOCH;
+        let body = br#"{"sip_uri":"sip:a","heartbeat_seconds":3600}"#.to_vec();
+        let command = Command::Register { id: "a".into(), body, condition: Condition::default() };
+        for n in 0..5000 {
+            let now = Now { mono_ms: n, wall };
+            let decision = registry.decide(&command, now).unwrap();
+            let stored = decision.writes[0].value.clone().unwrap();
+            registry.apply("trunk/a", Some((&stored, n + 1, n + 1)), now);
+            registry.tick(now);
+            if n < 4999 {
+                registry.apply("trunk/a", None, now);
+            }
+        }
+        assert!(registry.queue.len() <= SPARE + 2, "{}", registry.queue.len());
+        // What is left of it still ends the lease.
+        for n in 5000.. {
+            registry.tick(Now { mono_ms: n * 1000, wall });
+            if registry.lease_expiries() == 1 {
+                break;
+            }
+            assert!(n < 20_000);
+        }
+    }
 }
