@@ -84,6 +84,8 @@ pub struct Registry {
     /// Milliseconds of the clock that do not count against leases.
     forgiven: u64,
     last_tick: Option<u64>,
+    /// From lease time to the time of day, in milliseconds.
+    offset: Option<i64>,
     next_sweep: u64,
     events: Vec<Event>,
     lease_expiries: u64,
@@ -123,6 +125,8 @@ pub(crate) const ADMIN: &str = "admin/";
 const LONGEST_TICK: u64 = 1000;
 /// After an order to deregister, the time until it is given again.
 const REPEAT: u64 = 5000;
+/// Milliseconds by which two clocks may seem to drift because they are not read at once.
+const FLUTTER: u64 = 50;
 /// Entries of the queue that may be out of use beside as many as there are trunks.
 const SPARE: usize = 1024;
 /// Time between looks at intents.
@@ -138,6 +142,7 @@ impl Registry {
             queue: Queue::default(),
             forgiven: 0,
             last_tick: None,
+            offset: None,
             next_sweep: 0,
             events: Vec::new(),
             lease_expiries: 0,
@@ -177,6 +182,18 @@ impl Registry {
         mono.saturating_sub(self.forgiven)
     }
 
+    fn wall_offset(&self, now: Now) -> i64 {
+        now.wall.as_millisecond().saturating_sub_unsigned(self.lease_time(now))
+    }
+
+    /// Follows the time of day, but not its flutter: what was read of a lease's end stays true to the millisecond.
+    fn follow_wall(&mut self, now: Now) {
+        let offset = self.wall_offset(now);
+        if self.offset.is_none_or(|old| old.abs_diff(offset) > FLUTTER) {
+            self.offset = Some(offset);
+        }
+    }
+
     /// A trunk as it reads now.
     pub fn view(&self, id: &str, now: Now) -> Option<View> {
         self.trunks.get(id).map(|entry| self.view_of(entry, now))
@@ -199,10 +216,9 @@ impl Registry {
         let held = intent.filter(|intent| intent.admin.holds(now.wall));
         let admin = held.map(|intent| intent.admin.clone());
         let deadline = Some(entry.lease.deadline()).filter(|deadline| *deadline != u64::MAX);
-        let lease_expires_at = deadline.and_then(|deadline| {
-            let left = i64::try_from(deadline).ok()? - i64::try_from(self.lease_time(now)).ok()?;
-            now.wall.checked_add(jiff::SignedDuration::from_millis(left)).ok()
-        });
+        let offset = self.offset.unwrap_or_else(|| self.wall_offset(now));
+        let lease_expires_at =
+            deadline.and_then(|at| Timestamp::from_millisecond(i64::try_from(at).ok()?.checked_add(offset)?).ok());
         View {
             reasons: View::reasons_of(&entry.trunk, admin.as_deref(), entry.up),
             trunk: entry.trunk.clone(),
@@ -256,6 +272,7 @@ impl Registry {
             self.forgiven += now.mono_ms.saturating_sub(last).saturating_sub(LONGEST_TICK);
         }
         self.last_tick = Some(now.mono_ms);
+        self.follow_wall(now);
         let at = self.lease_time(now);
         // Trunks that come and go leave entries behind until those come up: keep them in proportion.
         if self.queue.len() > 2 * self.trunks.len() + SPARE {
@@ -354,6 +371,7 @@ impl Registry {
             return;
         };
         let trunk = Arc::new(trunk);
+        self.follow_wall(now);
         let at = self.lease_time(now);
         let deadline = trunk.lease_ms().map_or(u64::MAX, |lease| at + lease);
         let (kind, revived) = match self.trunks.get_mut(&id) {
@@ -414,7 +432,9 @@ impl Registry {
     }
 }
 
+/// To the millisecond, which is what people can use.
 pub(crate) fn store_trunk(trunk: &Trunk, registered_at: Timestamp) -> Vec<u8> {
+    let registered_at = Timestamp::from_millisecond(registered_at.as_millisecond()).unwrap_or(registered_at);
     serde_json::to_vec(&StoredTrunk { registered_at, record: trunk.to_members() }).unwrap_or_default()
 }
 
