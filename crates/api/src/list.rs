@@ -19,7 +19,7 @@ use crate::error::Problem;
 use crate::query::{self, Filter, Query};
 use crate::{etag, trunks, watch, wire};
 
-/// Trunks looked at in one holding of the lock.
+/// Most trunks looked at in one holding of the lock.
 const PORTION: usize = 256;
 
 pub(crate) async fn handle(app: &Arc<App>, parts: &Parts) -> Result<Response, Problem> {
@@ -39,7 +39,7 @@ pub(crate) async fn handle(app: &Arc<App>, parts: &Parts) -> Result<Response, Pr
     let mut response = if etag::not_modified(&parts.headers, &tag)? {
         wire::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let walk = Walk::new(app.clone(), filter, query.get("after"));
+        let walk = Walk::new(app.clone(), filter, query.get("after")).beginning_with(limit);
         wire::json(StatusCode::OK, body(walk, limit).await)
     };
     response.headers_mut().insert(ETAG, etag::value(&tag));
@@ -82,12 +82,20 @@ pub(crate) struct Walk {
     app: Arc<App>,
     filter: Filter,
     after: Option<Arc<str>>,
+    /// Trunks of the next portion.
+    portion: usize,
     ended: bool,
 }
 
 impl Walk {
     pub(crate) fn new(app: Arc<App>, filter: Filter, after: Option<&str>) -> Walk {
-        Walk { app, filter, after: after.map(Arc::from), ended: false }
+        Walk { app, filter, after: after.map(Arc::from), portion: PORTION, ended: false }
+    }
+
+    /// For a page: looks at no more than that takes if all trunks pass, then at more and more.
+    fn beginning_with(mut self, limit: Option<usize>) -> Walk {
+        self.portion = limit.map_or(PORTION, |limit| PORTION.min(limit + 1));
+        self
     }
 }
 
@@ -99,10 +107,11 @@ impl Iterator for Walk {
         if self.ended {
             return None;
         }
-        let after = self.after.clone();
+        let (after, portion) = (self.after.clone(), self.portion);
+        self.portion = PORTION.min(2 * portion);
         let mut views: Vec<View> =
-            self.app.control.read(|registry, now| registry.views(after.as_deref(), now).take(PORTION).collect());
-        self.ended = views.len() < PORTION;
+            self.app.control.read(|registry, now| registry.views(after.as_deref(), now).take(portion).collect());
+        self.ended = views.len() < portion;
         self.after = views.last().map(|view| view.trunk.id.clone());
         views.retain(|view| self.filter.matches(view));
         Some(views)
