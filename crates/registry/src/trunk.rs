@@ -86,7 +86,7 @@ pub struct Trunk {
     pub sources: Box<[IpNet]>,
     /// OPTIONS probing.
     pub probe: Option<Box<Probe>>,
-    /// Answers after which the next trunk is tried; none stands for [`REROUTE_ON`].
+    /// Answers after which the next trunk is tried; none stands for 408, 500, 502, 503, 504.
     pub reroute_on: Option<Box<[u16]>>,
     /// Members that the registry does not know.
     pub extra: Members,
