@@ -62,10 +62,10 @@ pub fn run(args: &[&str]) -> Result<()> {
 
 /// Builds the rig's generator in a place of our own: the rig itself may be read-only.
 fn generator() -> Result<PathBuf> {
-    let rig = std::env::var_os("TRUNKLINE_RIG").map_or_else(|| root().join("../shared/rig"), PathBuf::from);
+    let rig = std::env::var_os("LOAD_RIG").map_or_else(|| root().join("../shared/rig"), PathBuf::from);
     let manifest = rig.join("sipload/Cargo.toml");
     if !manifest.is_file() {
-        bail!("no load rig at {}; name its place by TRUNKLINE_RIG", rig.display());
+        bail!("no load rig at {}; name its place by LOAD_RIG", rig.display());
     }
     let target = target_dir().join("load-rig");
     let mut build = Command::new(cargo());

@@ -24,7 +24,7 @@ pub fn run() -> Result<()> {
     )?;
     deny()?;
     build_release()?;
-    step("tests", Command::new(cargo()).args(["test", "--workspace", "--locked"]).env("TRUNKLINE_BIN", binary()))
+    step("tests", Command::new(cargo()).args(["test", "--workspace", "--locked"]).env("TESTED_BINARY", binary()))
 }
 
 /// Checks licences, bans and sources; advisories too where their database can be reached.

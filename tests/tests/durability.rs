@@ -1,0 +1,110 @@
+//! Nothing acknowledged is lost, and nothing deleted comes back, however the process ends.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use peers::Server;
+
+/// Kills of the crash test.
+const KILLS: u32 = 50;
+/// Writers at once.
+const WRITERS: usize = 4;
+
+#[test]
+fn every_acknowledged_trunk_is_back_after_sigkill() {
+    let mut s = Server::start();
+    for n in 0..40 {
+        s.register(&format!("t{n}"), 7001, &format!(",\"priority\":{n},\"note\":\"n{n}\""));
+    }
+    s.request("DELETE", "/trunks/t7", "", &[]);
+    s.request("PATCH", "/trunks/t8", r#"{"weight":88}"#, &[]);
+    let before = s.request("GET", "/trunks", "", &[]).json();
+    s.kill_and_restart();
+    let after = s.request("GET", "/trunks", "", &[]).json();
+    let strip = |list: &serde_json::Value| {
+        let mut trunks = list["trunks"].as_array().unwrap().clone();
+        for trunk in &mut trunks {
+            trunk.as_object_mut().unwrap().remove("lease_expires_at");
+        }
+        trunks
+    };
+    assert_eq!(strip(&before), strip(&after));
+    assert_eq!(strip(&after).len(), 39);
+}
+
+/// What a writer knows of one id.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Known {
+    Registered(u64),
+    Deleted,
+    /// A request was under way when the process died: before or after are both right.
+    Either {
+        before: Option<u64>,
+        after: Option<u64>,
+    },
+}
+
+/// Registers and deletes the ids of one writer until the process is gone.
+fn write(s: &Server, writer: usize, known: &mut BTreeMap<String, Known>, step: &mut u64, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        *step += 1;
+        let id = format!("w{writer}-{}", *step % 7);
+        let before = match known.get(&id) {
+            Some(Known::Registered(value)) => Some(*value),
+            _ => None,
+        };
+        let delete = *step % 3 == 0;
+        let path = format!("/trunks/{id}");
+        let answer = if delete {
+            s.try_request("DELETE", &path, "", &[])
+        } else {
+            s.try_request("PUT", &path, &format!("{{\"sip_uri\":\"sip:192.0.2.1\",\"priority\":{step}}}"), &[])
+        };
+        let after = (!delete).then_some(*step);
+        let now = match answer {
+            Some(answer) if matches!(answer.status, 200 | 201 | 204) => after.map_or(Known::Deleted, Known::Registered),
+            _ => Known::Either { before, after },
+        };
+        known.insert(id, now);
+        if matches!(now, Known::Either { .. }) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn fifty_kills_lose_nothing_and_bring_nothing_back() {
+    let mut s = Server::start();
+    let mut known: Vec<BTreeMap<String, Known>> = vec![BTreeMap::new(); WRITERS];
+    let mut steps = [0u64; WRITERS];
+    let mut acknowledged = 0;
+    for kill in 0..KILLS {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for (writer, (known, step)) in known.iter_mut().zip(&mut steps).enumerate() {
+                let (s, stop) = (&s, &stop);
+                scope.spawn(move || write(s, writer, known, step, stop));
+            }
+            // A moment that differs from kill to kill, while the writers are at it.
+            std::thread::sleep(Duration::from_micros(20_000 + u64::from(kill * 7919 % 60_000)));
+            s.signal("KILL");
+            stop.store(true, Ordering::Relaxed);
+        });
+        s.kill_and_restart();
+        for known in known.iter_mut().flat_map(BTreeMap::iter_mut) {
+            let answer = s.request("GET", &format!("/trunks/{}", known.0), "", &[]);
+            let found = (answer.status == 200).then(|| answer.json()["priority"].as_u64().unwrap());
+            let right = match *known.1 {
+                Known::Registered(value) => found == Some(value),
+                Known::Deleted => found.is_none(),
+                Known::Either { before, after } => found == before || found == after,
+            };
+            assert!(right, "kill {kill}: {known:?}, found {found:?}");
+            *known.1 = found.map_or(Known::Deleted, Known::Registered);
+        }
+        acknowledged = steps.iter().sum();
+    }
+    println!("{KILLS} kills over {acknowledged} writes, nothing lost");
+    assert!(acknowledged > u64::from(KILLS), "the writers hardly wrote");
+}
