@@ -54,7 +54,7 @@ fn write(s: &Server, writer: usize, known: &mut BTreeMap<String, Known>, step: &
             Some(Known::Registered(value)) => Some(*value),
             _ => None,
         };
-        let delete = *step % 3 == 0;
+        let delete = step.is_multiple_of(3);
         let path = format!("/trunks/{id}");
         let answer = if delete {
             s.try_request("DELETE", &path, "", &[])
