@@ -19,26 +19,29 @@ impl<'a> IntoIterator for Params<'a> {
     type IntoIter = Iter<'a>;
 
     fn into_iter(self) -> Iter<'a> {
-        Iter(self.0)
+        Iter { rest: self.0, outside: scan::Outside::default() }
     }
 }
 
 /// Iterates over [`Params`].
 #[derive(Clone, Debug)]
-pub struct Iter<'a>(&'a [u8]);
+pub struct Iter<'a> {
+    rest: &'a [u8],
+    outside: scan::Outside,
+}
 
 impl<'a> Iterator for Iter<'a> {
     type Item = (&'a [u8], Option<&'a [u8]>);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let bytes = scan::trim_start(self.0);
+            let bytes = scan::trim_start(self.rest);
             if bytes.is_empty() {
                 return None;
             }
             let bytes = bytes.strip_prefix(b";").unwrap_or(bytes);
-            let end = scan::find_outside(bytes, 0, b';').unwrap_or(bytes.len());
-            self.0 = &bytes[end..];
+            let end = self.outside.find(bytes, b';').unwrap_or(bytes.len());
+            self.rest = &bytes[end..];
             let param = scan::trim(&bytes[..end]);
             if param.is_empty() {
                 continue;

@@ -51,25 +51,38 @@ pub(crate) fn quoted_end(bytes: &[u8], start: usize) -> Option<usize> {
     }
 }
 
-/// The first `wanted` byte outside quotes and angle brackets, from `start`.
-pub(crate) fn find_outside(bytes: &[u8], start: usize, wanted: u8) -> Option<usize> {
-    let mut at = start;
-    let mut in_angles = false;
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' if !in_angles => {
-                // Without a closing quote it is an ordinary byte.
-                if let Some(end) = quoted_end(bytes, at) {
-                    at = end;
-                    continue;
+/// Finds bytes outside quotes and angle brackets. One is for one text from front to back: it remembers that
+/// a quote is never closed, or hostile text would be looked through again from each of its quotes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outside {
+    unclosed: bool,
+}
+
+impl Outside {
+    /// The first `wanted` byte; `bytes` must end where they ended before.
+    pub(crate) fn find(&mut self, bytes: &[u8], wanted: u8) -> Option<usize> {
+        let mut at = 0;
+        let mut in_angles = false;
+        while let Some(byte) = bytes.get(at) {
+            match byte {
+                b'"' if !in_angles && !self.unclosed => {
+                    // Without a closing quote it is an ordinary byte, and so is every quote after it: each is
+                    // escaped as seen from here, and the escapes that follow it are the same.
+                    match quoted_end(bytes, at) {
+                        Some(end) => {
+                            at = end;
+                            continue;
+                        }
+                        None => self.unclosed = true,
+                    }
                 }
+                b'<' => in_angles = true,
+                b'>' => in_angles = false,
+                byte if *byte == wanted && !in_angles => return Some(at),
+                _ => {}
             }
-            b'<' => in_angles = true,
-            b'>' => in_angles = false,
-            byte if *byte == wanted && !in_angles => return Some(at),
-            _ => {}
+            at += 1;
         }
-        at += 1;
+        None
     }
-    None
 }

@@ -18,11 +18,12 @@ pub struct Value<'a> {
 
 pub(crate) fn of<'a>(message: &'a [u8], field: Field<'a>) -> impl Iterator<Item = Value<'a>> + use<'a> {
     let whole = field.value_span.clone();
+    let mut outside = scan::Outside::default();
     let mut next = Some(whole.start);
     std::iter::from_fn(move || {
         let start = next?;
         let area = &message[start..whole.end];
-        let comma = scan::find_outside(area, 0, b',');
+        let comma = outside.find(area, b',');
         next = comma.map(|comma| start + comma + 1);
         let raw = &area[..comma.unwrap_or(area.len())];
         let lead = raw.len() - scan::trim_start(raw).len();

@@ -23,7 +23,7 @@ impl<'a> Via<'a> {
     /// Parses one value. White space is allowed round the slashes and the colon.
     pub fn parse(bytes: &'a [u8]) -> Result<Via<'a>, HeaderError> {
         const EXPECTED: HeaderError = HeaderError("Via is malformed");
-        let (head, params) = match scan::find_outside(bytes, 0, b';') {
+        let (head, params) = match scan::Outside::default().find(bytes, b';') {
             Some(at) => bytes.split_at(at),
             None => (bytes, &bytes[bytes.len()..]),
         };
