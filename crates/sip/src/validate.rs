@@ -76,6 +76,10 @@ impl Message<'_> {
             Ok(uri) if uri.scheme == Scheme::Other => {
                 Err(Violation { status: 416, reason: "Unsupported URI Scheme", header: None })
             }
+            // Not allowed there (§19.1.1), and a proxy must not pass them on.
+            Ok(uri) if uri.headers.is_some() => {
+                Err(Violation { status: 400, reason: "Request-URI has headers", header: None })
+            }
             Ok(_) => Ok(()),
         }
     }
