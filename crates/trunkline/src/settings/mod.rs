@@ -149,5 +149,12 @@ fn check(settings: &Settings) -> Result<(), SettingsError> {
     if settings.sip.listen.is_empty() || settings.sip.listen.len() > 64 {
         return Err(SettingsError("sip.listen: expected 1 to 64 addresses".into()));
     }
+    if let Some(any) = settings.sip.listen.iter().find(|address| address.ip().is_unspecified())
+        && settings.sip.advertise.is_none()
+    {
+        return Err(SettingsError(format!(
+            "sip.listen: {any} is every address of this host; say by sip.advertise which one peers shall answer to"
+        )));
+    }
     Ok(())
 }

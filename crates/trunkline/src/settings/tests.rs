@@ -74,3 +74,11 @@ fn http_beyond_loopback_must_be_wanted_in_words() {
     let wanted = "[http]\nlisten = \"0.0.0.0:80\"\nunauthenticated_beyond_loopback = true";
     assert!(with_file(wanted, &[], ServeFlags::default()).is_ok());
 }
+
+#[test]
+fn a_wildcard_address_needs_one_to_advertise() {
+    let refused = with_file("[sip]\nlisten = [\"udp:0.0.0.0:5060\"]", &[], ServeFlags::default()).unwrap_err();
+    assert!(refused.contains("sip.advertise"), "{refused}");
+    let told = "[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\nadvertise = \"sip.example.net\"";
+    assert!(with_file(told, &[], ServeFlags::default()).is_ok());
+}
