@@ -175,7 +175,9 @@ fn an_unknown_source_hears_403_once_a_second_then_nothing() {
     });
     assert!(s.metric("trunkline_refusals_total{cause=\"forbidden\"}") >= 2.0);
     assert!(s.metric("trunkline_silenced_total{cause=\"forbidden\"}") >= 9.0);
-    wait_until("it is logged", SOON, || s.log().contains("cause=\"forbidden\"") && s.log().contains("call_id=\"stranger-"));
+    wait_until("it is logged", SOON, || {
+        s.log().contains("cause=\"forbidden\"") && s.log().contains("call_id=\"stranger-")
+    });
     assert_eq!(s.active("a"), 0);
 }
 
