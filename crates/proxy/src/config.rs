@@ -78,20 +78,20 @@ impl Config {
         self.draining.load(Relaxed)
     }
 
-    /// Whether `host[:port]` is one of our own addresses.
-    pub(crate) fn is_us(&self, host: &[u8], port: Option<u16>) -> bool {
-        let ip = std::str::from_utf8(host)
-            .ok()
-            .and_then(|host| host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok());
+    /// Whether a URI's `host[:port]` is one of our own addresses.
+    pub(crate) fn is_us(&self, uri: &sip::Uri<'_>) -> bool {
+        let port = uri.port.unwrap_or(5060);
         self.listeners.iter().any(|listener| {
-            let same_port = port.unwrap_or(5060) == listener.address.port();
-            let bound = ip.is_some_and(|ip| {
-                same_port
-                    && (listener.address.ip() == ip || (listener.address.ip().is_unspecified() && ip.is_loopback()))
-            });
+            let bound = match uri.host {
+                sip::Host::Name(_) => false,
+                sip::Host::Ip(ip) => {
+                    let own = listener.address.ip();
+                    listener.address.port() == port && (own == ip || (own.is_unspecified() && ip.is_loopback()))
+                }
+            };
             bound || {
                 let (name, advertised_port) = split_port(&listener.advertised);
-                name.as_bytes().eq_ignore_ascii_case(host) && port.unwrap_or(5060) == advertised_port
+                port == advertised_port && name.as_bytes().eq_ignore_ascii_case(uri.host_bytes)
             }
         })
     }

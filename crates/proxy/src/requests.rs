@@ -73,7 +73,7 @@ impl Shard {
         let method = message.method();
         let config = self.config.clone();
         let target = sip::Uri::parse(path.target).ok();
-        let for_us = target.as_ref().is_some_and(|uri| config.is_us(uri.host_bytes, uri.port));
+        let for_us = target.as_ref().is_some_and(|uri| config.is_us(uri));
         let retry = format!("Retry-After: {}\r\n", config.retry_after);
         let busy = Reply { headers: retry.as_bytes(), ..Reply::new(503) };
         if config.is_draining() {
@@ -200,7 +200,7 @@ impl Shard {
             })
         });
         let next = sip::Uri::parse(path.next_route.unwrap_or(path.target)).ok()?;
-        let is_us = self.config.is_us(next.host_bytes, next.port);
+        let is_us = self.config.is_us(&next);
         if is_us {
             // A peer that keeps no route set and no remote target speaks to us as if we were the other side.
             let (destination, listener, contact) = known?;

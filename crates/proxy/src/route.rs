@@ -46,8 +46,8 @@ impl<'a> Path<'a> {
         while path.own < 2 {
             let Some(first) = rest.first() else { break };
             let token = token_of(first, config, call_id);
-            let ours = token.is_some()
-                || sip::Uri::parse(first).is_ok_and(|uri| config.is_us(uri.host_bytes, uri.port) && uri.user.is_none());
+            let ours =
+                token.is_some() || sip::Uri::parse(first).is_ok_and(|uri| uri.user.is_none() && config.is_us(&uri));
             if !ours {
                 break;
             }

@@ -155,9 +155,13 @@ impl<'a> Message<'a> {
         self.fields_named(name).flat_map(move |field| values::of(bytes, field))
     }
 
+    fn first_value(&self, name: Name) -> Option<Value<'a>> {
+        values::of(self.bytes, self.field(name)?).next()
+    }
+
     /// The first Via value.
     pub fn top_via(&self) -> Result<Via<'a>, HeaderError> {
-        let value = self.values(Name::Via).next().ok_or(HeaderError("Via is missing"))?;
+        let value = self.first_value(Name::Via).ok_or(HeaderError("Via is missing"))?;
         let mut via = Via::parse(value.bytes)?;
         via.span = value.span;
         Ok(via)
@@ -207,6 +211,6 @@ impl<'a> Message<'a> {
 
     /// The first Contact value.
     pub fn contact(&self) -> Option<Result<NameAddr<'a>, HeaderError>> {
-        self.values(Name::Contact).next().map(|value| NameAddr::parse(value.bytes))
+        self.first_value(Name::Contact).map(|value| NameAddr::parse(value.bytes))
     }
 }

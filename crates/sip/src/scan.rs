@@ -61,7 +61,11 @@ pub(crate) struct Outside {
 impl Outside {
     /// The first `wanted` byte; `bytes` must end where they ended before.
     pub(crate) fn find(&mut self, bytes: &[u8], wanted: u8) -> Option<usize> {
-        let mut at = 0;
+        // Most values have neither quotes nor brackets before what is looked for.
+        let mut at = memchr::memchr3(wanted, b'"', b'<', bytes)?;
+        if bytes[at] == wanted {
+            return Some(at);
+        }
         let mut in_angles = false;
         while let Some(byte) = bytes.get(at) {
             match byte {
