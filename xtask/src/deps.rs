@@ -28,9 +28,17 @@ const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
 /// Fails with every edge that goes the wrong way.
 pub fn check() -> Result<()> {
     println!("── check-deps");
-    let graph = graph()?;
+    let wrong = wrong(&graph()?);
+    if !wrong.is_empty() {
+        bail!("dependency directions:\n  {}", wrong.join("\n  "));
+    }
+    Ok(())
+}
+
+/// Every edge that goes the wrong way, in words.
+fn wrong(graph: &BTreeMap<String, Vec<String>>) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (name, uses) in &graph {
+    for (name, uses) in graph {
         let Some(place) = ORDER.iter().position(|other| other == name) else {
             wrong.push(format!("{name} is not in the plan of the house (xtask/src/deps.rs)"));
             continue;
@@ -46,10 +54,7 @@ pub fn check() -> Result<()> {
             }
         }
     }
-    if !wrong.is_empty() {
-        bail!("dependency directions:\n  {}", wrong.join("\n  "));
-    }
-    Ok(())
+    wrong
 }
 
 /// Crates of the product and what each uses (not for its tests), by short name.
@@ -59,6 +64,9 @@ fn graph() -> Result<BTreeMap<String, Vec<String>>> {
         .current_dir(root())
         .output()
         .context("cargo metadata")?;
+    if !output.status.success() {
+        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
     let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
     let short = |name: &str| name.strip_prefix("trunkline-").unwrap_or(name).to_owned();
     let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
@@ -73,4 +81,22 @@ fn graph() -> Result<BTreeMap<String, Vec<String>>> {
         graph.insert(short(name), uses.collect());
     }
     Ok(graph)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BTreeMap, wrong};
+
+    #[test]
+    fn wrong_edges_are_named() {
+        let found = |name: &str, used: &str| wrong(&BTreeMap::from([(name.to_owned(), vec![used.to_owned()])]));
+        for (name, used) in
+            [("sip", "routing"), ("proxy", "tokio"), ("proxy", "registry"), ("api", "net"), ("new", "sip")]
+        {
+            assert_eq!(found(name, used).len(), 1, "{name} uses {used}");
+        }
+        for (name, used) in [("proxy", "routing"), ("trunkline", "api"), ("net", "tokio")] {
+            assert_eq!(found(name, used), [""; 0], "{name} uses {used}");
+        }
+    }
 }

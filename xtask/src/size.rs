@@ -54,8 +54,7 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
     let mut long = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let indent = line.len() - line.trim_start().len();
-        let word = line.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub ");
-        if !(word.starts_with("fn ") || word.starts_with("async fn ")) {
+        if !begins_function(line) {
             continue;
         }
         let end = format!("{}}}", " ".repeat(indent));
@@ -66,4 +65,25 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
         }
     }
     long
+}
+
+/// Whether nothing but visibility and qualifiers stands before `fn`.
+fn begins_function(line: &str) -> bool {
+    let qualifier = |word: &&str| matches!(*word, "pub" | "const" | "async" | "unsafe") || word.starts_with("pub(");
+    line.split_whitespace().find(|word| !qualifier(word)) == Some("fn")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_FUNCTION, long_functions};
+
+    #[test]
+    fn a_function_is_measured_to_its_own_brace() {
+        for head in ["fn", "pub fn", "pub(super) fn", "pub(crate) const unsafe fn", "pub async fn"] {
+            let text =
+                |body: usize| format!("impl X {{\n    {head} f() {{\n{}    }}\n}}\n", "        x();\n".repeat(body));
+            assert_eq!(long_functions(&text(LONGEST_FUNCTION - 2)), [], "{head}");
+            assert_eq!(long_functions(&text(LONGEST_FUNCTION - 1)), [(2, LONGEST_FUNCTION + 1)], "{head}");
+        }
+    }
 }
