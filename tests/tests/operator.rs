@@ -12,6 +12,8 @@ const SOON: Duration = Duration::from_secs(10);
 #[test]
 fn one_line_says_what_listens_where() {
     let s = Server::start();
+    // Lines are written behind the work, so HTTP may answer before this one is there.
+    wait_until("it is written", SOON, || s.log().contains("trunk registry up") && s.log().ends_with('\n'));
     let log = s.log();
     let line = log.lines().find(|line| line.contains("trunk registry up")).unwrap();
     assert!(line.contains(&format!("http://{}:8080", s.ip)) && line.contains(&format!("udp:{}:5060", s.ip)), "{line}");
