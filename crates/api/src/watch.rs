@@ -139,7 +139,7 @@ impl Watcher {
                     for (id, event) in events {
                         let Some(view) = &event.view else { continue };
                         let gone = event.kind == EventKind::Deregistered;
-                        if self.members.concerns(view, !gone && self.filter.matches(view)) {
+                        if self.members.concerns(event.kind, &event.id, !gone && self.filter.matches(view)) {
                             self.write(&mut out, event.kind.as_str(), &id.to_string(), Some(view));
                         }
                     }
@@ -176,7 +176,7 @@ impl Watcher {
         for views in Walk::new(self.app().clone(), self.filter.clone(), after) {
             let mut out = Vec::new();
             for view in &views {
-                self.members.concerns(view, true);
+                self.members.concerns(EventKind::Registered, &view.trunk.id, true);
                 let id = format!("{position}/{}", view.trunk.id);
                 self.write(&mut out, EventKind::Registered.as_str(), &id, Some(view));
             }
@@ -237,13 +237,47 @@ impl Members {
         self.seen.clear();
     }
 
-    /// Whether the client is told of a trunk that passes the filter now, or does not.
-    fn concerns(&mut self, view: &View, passes: bool) -> bool {
+    /// Whether the client is told of something about a trunk that passes the filter now, or does not.
+    fn concerns(&mut self, kind: EventKind, id: &Arc<str>, passes: bool) -> bool {
         if self.open {
             return true;
         }
-        let id = &view.trunk.id;
-        let held = if passes == self.presumed { self.seen.remove(id) } else { self.seen.insert(id.clone(), passes) };
-        passes || held.unwrap_or(self.presumed)
+        let known = self.seen.remove(id).unwrap_or(self.presumed);
+        // What is new was held by nobody; so nothing need be remembered of what went, however many come and go.
+        let held = known && kind != EventKind::Registered;
+        if passes != self.presumed && kind != EventKind::Deregistered {
+            self.seen.insert(id.clone(), passes);
+        }
+        passes || held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trunks_that_come_and_go_leave_nothing_behind() {
+        for presumed in [false, true] {
+            let mut members = Members::default();
+            members.start(presumed);
+            for n in 0..100 {
+                let id = Arc::from(format!("t{n}"));
+                let passes = n % 2 == 0;
+                assert_eq!(members.concerns(EventKind::Registered, &id, passes), passes);
+                assert_eq!(members.concerns(EventKind::Updated, &id, passes), passes);
+                assert_eq!(members.concerns(EventKind::Deregistered, &id, false), passes);
+            }
+            assert_eq!(members.seen.len(), 0, "presumed {presumed}");
+        }
+    }
+
+    #[test]
+    fn a_resumed_client_is_told_once_of_what_it_may_hold() {
+        let mut members = Members::default();
+        members.start(true);
+        let id = Arc::from("a");
+        let told = [EventKind::Updated, EventKind::Updated].map(|kind| members.concerns(kind, &id, false));
+        assert_eq!(told, [true, false]);
     }
 }

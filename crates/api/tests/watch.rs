@@ -87,6 +87,33 @@ async fn a_filtered_watch_tells_of_what_leaves_the_filter_once() {
 }
 
 #[tokio::test]
+async fn a_resumed_filtered_watch_hears_of_what_leaves_but_not_of_what_was_never_in() {
+    let world = World::new().await;
+    world.put("/trunks/a", BODY).await;
+    let mut events = world.watch("/trunks?enabled=true", None).await;
+    let synced = loop {
+        let event = events.next().await;
+        if event.kind == "synced" {
+            break event;
+        }
+    };
+    drop(events);
+    let off = r#"{"sip_uri":"sip:b","enabled":false}"#;
+    world.put("/trunks/b", off).await; // passes not
+    world.delete("/trunks/b").await;
+    world.patch("/trunks/a", r#"{"enabled":false}"#).await; // leaves
+    world.delete("/trunks/a").await; // is out
+    world.put("/trunks/a", off).await; // comes back, but not into the filter
+    world.put("/trunks/c", BODY).await;
+    world.delete("/trunks/c").await; // leaves by going
+    world.put("/trunks/c", off).await;
+    world.put("/trunks/d", BODY).await;
+    let mut resumed = world.watch("/trunks?enabled=true", synced.id.as_deref()).await;
+    let expected = told(&[("updated", "a"), ("registered", "c"), ("deregistered", "c"), ("registered", "d")]);
+    assert_eq!(resumed.take(4).await, expected);
+}
+
+#[tokio::test]
 async fn a_client_that_falls_behind_gets_the_set_anew() {
     let world = World::new().await;
     world.put("/trunks/a", BODY).await;
