@@ -9,6 +9,9 @@ use crate::wire;
 /// Most entries of one page.
 pub(crate) const LONGEST_PAGE: usize = 1000;
 
+/// Longest name of a group, in bytes, as records may have it.
+const LONGEST_GROUP: usize = 128;
+
 /// The parameters of a request.
 pub(crate) struct Query(Vec<(&'static str, String)>);
 
@@ -89,7 +92,14 @@ impl Filter {
             Some("any") => None,
             Some(text) => return refuse("status", "one of ['any', 'down', 'up']", text),
         };
-        let group = query.get("group").map(str::to_owned);
+        let group = match query.get("group") {
+            // A name that no group can have would only ever find nothing.
+            Some(text) if text.is_empty() || text.len() > LONGEST_GROUP || text.chars().any(char::is_control) => {
+                let message = format!("group must have 1 to {LONGEST_GROUP} bytes without control characters");
+                return Err(Problem::bad_request("group", message));
+            }
+            group => group.map(str::to_owned),
+        };
         Ok(Filter { enabled, transport, up, group })
     }
 

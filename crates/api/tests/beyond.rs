@@ -67,6 +67,8 @@ async fn wrong_filters_are_named() {
         ("limit=0", "limit", "limit must be an integer, 1 to 1000, not '0'"),
         ("limit=1001", "limit", "limit must be an integer, 1 to 1000, not '1001'"),
         ("limit=x", "limit", "limit must be an integer, 1 to 1000, not 'x'"),
+        ("group=", "group", "group must have 1 to 128 bytes without control characters"),
+        ("group=a%00", "group", "group must have 1 to 128 bytes without control characters"),
         ("group=a&group=b", "group", "group must be given once"),
         ("group=%f", "group", "group must be percent-encoded UTF-8"),
         (
