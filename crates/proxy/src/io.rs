@@ -21,6 +21,25 @@ impl Time {
     }
 }
 
+/// A stream connection of the driver's; numbers are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Connection(pub u64);
+
+/// The way of a message to its next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Index of the listener to send from; it names the transport too.
+    pub listener: u8,
+    /// Where to. Over a stream: used, or connected to, where `connection` does not stand.
+    pub address: SocketAddr,
+    /// The connection that leads there.
+    pub connection: Option<Connection>,
+    /// Nothing but that connection will do: the peer cannot be connected to.
+    pub only: bool,
+    /// How a TLS peer is verified where a connection must be opened; none: by its address.
+    pub tls: Option<Arc<routing::TlsPeer>>,
+}
+
 /// One received datagram, already indexed by the driver.
 #[derive(Clone, Copy)]
 pub struct Datagram<'a> {

@@ -30,7 +30,7 @@ mod wheel;
 
 pub use call::CallView;
 pub use config::{Config, Gate, Listener};
-pub use io::{Answer, ContextId, Datagram, Event, Outbox, Question, Router, Target, Time, Transmit};
+pub use io::{Answer, Connection, ContextId, Datagram, Event, Hop, Outbox, Question, Router, Target, Time, Transmit};
 pub use keys::{Keys, owner, owner_of_bytes};
 pub use requests::refuse_malformed;
 pub use shard::Shard;

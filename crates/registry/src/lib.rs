@@ -22,6 +22,7 @@ pub use admin::{Admin, AdminState};
 pub use command::{Command, Condition, Decision, Expect, Kind, Match, Outcome, Violation, Write, validate_id};
 pub use lease::Beat;
 pub use members::Members;
+pub use sip::Transport;
 pub use state::{Event, EventKind, Now, Registry, Settings};
-pub use trunk::{Probe, Transport, Trunk};
+pub use trunk::{Probe, Trunk};
 pub use view::{Reason, View};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use sip::Transport;
 
 use crate::command::Violation;
 use crate::members::Members;
-use crate::trunk::{HEARTBEAT_SECONDS, Probe, Transport, Trunk, WEIGHT};
+use crate::trunk::{HEARTBEAT_SECONDS, Probe, Trunk, WEIGHT};
 
 /// The server's members: a client may send back what it read, and is not heeded.
 const OF_THE_SERVER: [&str; 7] =

@@ -1,48 +1,11 @@
 //! The registrant's record.
 
-use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use sip::Transport;
 
 use crate::members::Members;
-
-/// How a trunk is reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // the transports by their names
-pub enum Transport {
-    Tcp,
-    Tls,
-    #[default]
-    Udp,
-}
-
-impl Transport {
-    /// Recognises `tcp`, `tls` and `udp`, in lower case as the API has them.
-    pub fn parse(text: &str) -> Option<Transport> {
-        match text {
-            "tcp" => Some(Transport::Tcp),
-            "tls" => Some(Transport::Tls),
-            "udp" => Some(Transport::Udp),
-            _ => None,
-        }
-    }
-
-    /// As the API has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-            Transport::Udp => "udp",
-        }
-    }
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// OPTIONS probing.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,10 +9,12 @@ mod builder;
 mod decide;
 mod seat;
 mod sources;
+mod tls;
 mod trunk;
 
 pub use builder::Builder;
 pub use decide::{Decision, RouteTable};
 pub use seat::{Live, Seat};
 pub use sources::Sources;
+pub use tls::TlsPeer;
 pub use trunk::{Facts, Trunk};
