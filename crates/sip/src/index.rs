@@ -95,6 +95,18 @@ impl Index {
         if bytes.len() > LONGEST {
             return Err(ParseError::TooLong);
         }
+        self.parse_head(bytes)?;
+        self.end = bytes.len() as u32;
+        if let Some(length) = self.content_length(bytes)? {
+            let at = self.body_start as usize;
+            let end = at.checked_add(length).filter(|end| *end <= bytes.len()).ok_or(ParseError::ContentLength)?;
+            self.end = end as u32;
+        }
+        Ok(())
+    }
+
+    /// Notes where the start line and the headers lie, and where the body begins.
+    fn parse_head(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
         self.lines.clear();
         self.first = [0; REMEMBERED];
         let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).ok_or(ParseError::StartLine)?;
@@ -111,12 +123,22 @@ impl Index {
             }
         }
         self.body_start = at as u32;
-        self.end = bytes.len() as u32;
-        if let Some(length) = self.content_length(bytes)? {
-            let end = at.checked_add(length).filter(|end| *end <= bytes.len()).ok_or(ParseError::ContentLength)?;
-            self.end = end as u32;
-        }
         Ok(())
+    }
+
+    /// Length of the message that begins `bytes`, as a stream has it (§18.3): its headers are whole, and must say the length
+    /// of the body once.
+    pub(crate) fn length_on_stream(&mut self, bytes: &[u8]) -> Result<usize, ParseError> {
+        self.parse_head(bytes)?;
+        let mut values = self.lines.iter().filter(|line| line.name == Name::ContentLength);
+        let value = |line: &Line| bytes.get(line.value_start as usize..line.value_end as usize);
+        let first = values.next().map(value);
+        if values.any(|line| Some(value(line)) != first) {
+            return Err(ParseError::ContentLength);
+        }
+        let length = self.content_length(bytes)?.ok_or(ParseError::ContentLength)?;
+        let end = (self.body_start as usize).checked_add(length).ok_or(ParseError::TooLong)?;
+        if end > LONGEST { Err(ParseError::TooLong) } else { Ok(end) }
     }
 
     fn header_line(&mut self, bytes: &[u8], start: usize) -> Result<usize, ParseError> {

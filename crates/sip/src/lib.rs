@@ -5,6 +5,7 @@
 //! as it came. Nothing here panics or grows with hostile input: sizes are bounded by [`Index::parse`].
 
 mod cseq;
+mod frame;
 mod host;
 mod index;
 mod message;
@@ -20,6 +21,7 @@ mod values;
 mod via;
 
 pub use cseq::CSeq;
+pub use frame::{Frame, Framer};
 pub use host::Host;
 pub use index::{Index, ParseError};
 pub use message::{Field, Message, StartLine};

@@ -139,6 +139,30 @@ impl<'a> Message<'a> {
         Some(self.to_field(line))
     }
 
+    /// Whether a comma-separated header of tokens holds this one, in any case.
+    pub fn lists(&self, name: Name, token: &[u8]) -> bool {
+        self.field(name).is_some() && self.values(name).any(|value| value.bytes.eq_ignore_ascii_case(token))
+    }
+
+    /// A header of whole seconds, parameters aside: Session-Expires, Min-SE, Expires, Retry-After.
+    pub fn seconds(&self, name: Name) -> Option<u32> {
+        let value = self.field(name)?.value;
+        let end = value.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(value.len());
+        u32::try_from(scan::number(&value[..end])?).ok()
+    }
+
+    /// The Q.850 cause of a Reason header (RFC 3326 §2).
+    pub fn q850_cause(&self) -> Option<u8> {
+        self.values(Name::Reason).find_map(|value| {
+            let end = value.bytes.iter().position(|byte| *byte == b';').unwrap_or(value.bytes.len());
+            let (protocol, params) = value.bytes.split_at(end);
+            if !scan::trim(protocol).eq_ignore_ascii_case(b"Q.850") {
+                return None;
+            }
+            u8::try_from(scan::number(crate::Params(params).get(b"cause")??)?).ok()
+        })
+    }
+
     /// All lines of a header.
     pub fn fields_named(&self, name: Name) -> impl Iterator<Item = Field<'a>> + use<'a> {
         let message = *self;

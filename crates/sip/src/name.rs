@@ -17,19 +17,23 @@ pub enum Name {
     RecordRoute,
     ProxyRequire,
     SessionExpires,
+    Expires,
+    MaxBreadth,
+    MinSe,
+    PAssertedIdentity,
+    PPreferredIdentity,
+    Privacy,
+    Reason,
+    RetryAfter,
+    Supported,
     Allow,
     Authorization,
     ContentType,
     Date,
-    Expires,
-    MinSe,
     ProxyAuthenticate,
     ProxyAuthorization,
-    Reason,
     Require,
-    RetryAfter,
     Server,
-    Supported,
     Timestamp,
     Unsupported,
     UserAgent,
@@ -39,7 +43,7 @@ pub enum Name {
 }
 
 /// Names whose first line an index remembers.
-pub(crate) const REMEMBERED: usize = Name::SessionExpires as usize + 1;
+pub(crate) const REMEMBERED: usize = Name::Supported as usize + 1;
 
 impl Name {
     /// Recognises a name in any case, long or compact.
@@ -72,10 +76,15 @@ impl Name {
                 (b"Require", Name::Require),
                 (b"Expires", Name::Expires),
                 (b"Warning", Name::Warning),
+                (b"Privacy", Name::Privacy),
             ],
             9 => &[(b"Supported", Name::Supported), (b"Timestamp", Name::Timestamp)],
             10 => &[(b"User-Agent", Name::UserAgent)],
-            11 => &[(b"Retry-After", Name::RetryAfter), (b"Unsupported", Name::Unsupported)],
+            11 => &[
+                (b"Retry-After", Name::RetryAfter),
+                (b"Unsupported", Name::Unsupported),
+                (b"Max-Breadth", Name::MaxBreadth),
+            ],
             12 => &[
                 (b"Max-Forwards", Name::MaxForwards),
                 (b"Record-Route", Name::RecordRoute),
@@ -86,7 +95,10 @@ impl Name {
             15 => &[(b"Session-Expires", Name::SessionExpires)],
             16 => &[(b"WWW-Authenticate", Name::WwwAuthenticate)],
             18 => &[(b"Proxy-Authenticate", Name::ProxyAuthenticate)],
-            19 => &[(b"Proxy-Authorization", Name::ProxyAuthorization)],
+            19 => {
+                &[(b"Proxy-Authorization", Name::ProxyAuthorization), (b"P-Asserted-Identity", Name::PAssertedIdentity)]
+            }
+            20 => &[(b"P-Preferred-Identity", Name::PPreferredIdentity)],
             _ => &[],
         };
         candidates.iter().find(|(name, _)| is(name)).map_or(Name::Other, |(_, name)| *name)

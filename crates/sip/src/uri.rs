@@ -1,6 +1,6 @@
 //! URIs (RFC 3261 §19.1, RFC 3966 for tel).
 
-use crate::{Host, Params, scan};
+use crate::{Host, Params, Transport, scan};
 
 /// Which kind of URI it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,22 @@ impl<'a> Uri<'a> {
             });
         }
         sip_uri(scheme, rest)
+    }
+}
+
+impl Uri<'_> {
+    /// The transport that scheme and `transport` parameter ask for; without either UDP (RFC 3263 §4.1). `sips` is TLS over whatever
+    /// else is named (RFC 3261 §26.2.2).
+    pub fn transport(&self) -> Transport {
+        if self.scheme == Scheme::Sips {
+            return Transport::Tls;
+        }
+        self.named_transport().unwrap_or_default()
+    }
+
+    /// The transport that the `transport` parameter names.
+    pub fn named_transport(&self) -> Option<Transport> {
+        Transport::named(self.params.get(b"transport")??)
     }
 }
 
