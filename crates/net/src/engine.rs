@@ -6,28 +6,57 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use proxy::{CallView, Router, Shard, Time};
+use proxy::{CallView, Connection, Event, Located, Lookup, Outbox, Probe, Registration, Router, Shard, Time};
+use sip::Transport;
+use tokio::runtime::Handle;
 
 use crate::clock::Clock;
+use crate::hands::{Arrived, Hands, Tally};
 use crate::socket::BoundSocket;
 use crate::stats::{Counts, Stats};
+use crate::stream::{Arrival, BoundStream, Sink, StreamSettings, Streams, Tls};
 use crate::worker::Worker;
 
 /// Even an idle shard is fired this often, in microseconds, so that its wheel of timers never has a
 /// long way to catch up.
 const LONGEST_SLEEP: u64 = 1_000_000;
 
+/// A place to listen at, bound.
+#[derive(Debug)]
+pub enum Bound {
+    /// UDP.
+    Udp(BoundSocket),
+    /// TCP or TLS, as the listener has it.
+    Stream(BoundStream),
+}
+
+impl Bound {
+    /// The bound address, with the port that was chosen.
+    pub fn local_addr(&self) -> SocketAddr {
+        match self {
+            Bound::Udp(socket) => socket.local_addr(),
+            Bound::Stream(stream) => stream.local_addr(),
+        }
+    }
+}
+
 /// What an [`Engine`] is made of.
 pub struct EngineConfig {
-    /// The sockets, in the order of the listeners of `proxy`.
-    pub sockets: Vec<BoundSocket>,
-    /// Threads on each socket, at least one.
+    /// Where it listens, in the order of the listeners of `proxy`.
+    pub ports: Vec<Bound>,
+    /// Threads on each UDP socket, at least one.
     pub threads: usize,
+    /// Bounds of the stream connections.
+    pub streams: StreamSettings,
+    /// Certificates; needed by a TLS listener.
+    pub tls: Option<Tls>,
+    /// Runs the stream connections.
+    pub runtime: Handle,
     /// Settings that the shards share.
     pub proxy: Arc<proxy::Config>,
     /// The shards, each made with its place in this list; two to eight per thread.
@@ -41,7 +70,7 @@ pub struct EngineConfig {
 /// Why an engine did not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// No socket, no shard, more than 256 sockets, or not one socket for each listener.
+    /// No port, no shard, more than 256 ports, or not one port for each listener.
     Config(&'static str),
     /// The system gave no thread.
     Thread(io::Error),
@@ -87,9 +116,16 @@ impl Slot {
     }
 }
 
+/// A listener as its threads see it.
+pub(crate) enum Port {
+    Udp(BoundSocket),
+    Stream,
+}
+
 /// What the threads share.
 pub(crate) struct Shared {
-    pub sockets: Vec<BoundSocket>,
+    pub ports: Vec<Port>,
+    pub streams: OnceLock<Arc<Streams>>,
     pub slots: Vec<Slot>,
     pub proxy: Arc<proxy::Config>,
     pub router: Arc<dyn Router>,
@@ -103,6 +139,7 @@ pub(crate) struct Shared {
 /// The running SIP side of the process. Dropping it stops it.
 pub struct Engine {
     shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -112,20 +149,28 @@ impl Engine {
     /// # Errors
     /// When the parts do not fit each other, or no thread can be had.
     pub fn start(config: EngineConfig) -> Result<Engine, StartError> {
-        let EngineConfig { sockets, threads, proxy, shards, router, clock } = config;
-        if sockets.is_empty() || sockets.len() > 256 {
-            return Err(StartError::Config("it needs 1 to 256 sockets"));
+        let EngineConfig { ports, threads, streams, tls, runtime, proxy, shards, router, clock } = config;
+        if ports.is_empty() || ports.len() > 256 {
+            return Err(StartError::Config("it needs 1 to 256 ports"));
         }
-        if sockets.len() != proxy.listeners.len() {
-            return Err(StartError::Config("each listener needs its socket"));
+        if ports.len() != proxy.listeners.len() {
+            return Err(StartError::Config("each listener needs its port"));
         }
         if shards.is_empty() || shards.len() > usize::from(u16::MAX) {
             return Err(StartError::Config("it needs 1 to 65,535 shards"));
         }
-        let threads = threads.max(1);
+        let addresses = ports.iter().map(Bound::local_addr).collect();
+        let (ports, bound_streams) = split(ports, &proxy);
+        let udp = ports.iter().enumerate().filter(|(_, port)| matches!(port, Port::Udp(_)));
+        let mut workers: Vec<Option<u8>> =
+            udp.flat_map(|(listener, _)| std::iter::repeat_n(Some(listener as u8), threads.max(1))).collect();
+        if workers.is_empty() {
+            workers.push(None);
+        }
         let shared = Arc::new(Shared {
-            threads: threads * sockets.len(),
-            sockets,
+            threads: workers.len(),
+            ports,
+            streams: OnceLock::new(),
             slots: shards.into_iter().map(Slot::new).collect(),
             proxy,
             router,
@@ -133,12 +178,17 @@ impl Engine {
             stats: Stats::default(),
             stop: AtomicBool::new(false),
         });
-        let engine = Engine { shared, threads: Mutex::default() };
-        for number in 0..engine.shared.threads {
+        if !bound_streams.is_empty() {
+            let sink = Arc::new(StreamSink(Arc::downgrade(&shared)));
+            // The cell is empty until here.
+            let _ = shared.streams.set(Streams::start(bound_streams, streams, tls, sink, &runtime));
+        }
+        let engine = Engine { shared, addresses, threads: Mutex::default() };
+        for (number, listener) in workers.into_iter().enumerate() {
             let shared = engine.shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("sip-{number}"))
-                .spawn(move || Worker::new(shared, number / threads, number).run())
+                .spawn(move || Worker::new(shared, listener, number).run())
                 .map_err(StartError::Thread)?;
             engine.threads.lock().push(thread);
         }
@@ -147,7 +197,38 @@ impl Engine {
 
     /// Where it listens, in the order of the listeners.
     pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.shared.sockets.iter().map(BoundSocket::local_addr).collect()
+        self.addresses.clone()
+    }
+
+    /// Sends an OPTIONS. Its outcome comes as [`proxy::Event::Probed`].
+    pub fn probe(&self, probe: &Probe) {
+        let shard = probe.token as usize % self.shared.slots.len();
+        self.input(shard, |shard, now, out| shard.probe(now, probe, out));
+    }
+
+    /// Answers a REGISTER, or drops it. `headers` are lines with their CRLF.
+    pub fn reply(&self, registration: &Registration, answer: Option<(u16, &str, &[u8])>) {
+        self.input(usize::from(registration.shard), |shard, now, out| {
+            shard.reply(now, registration.context, answer, out);
+        });
+    }
+
+    /// Answers a look-up; an empty list says that the name leads nowhere.
+    pub fn located(&self, lookup: &Lookup, places: Vec<Located>) {
+        self.input(usize::from(lookup.shard), |shard, now, out| shard.located(now, lookup.id, places, out));
+    }
+
+    /// Gives an input to a shard, from any thread.
+    fn input(&self, shard: usize, input: impl FnOnce(&mut Shard, Time, &mut Outbox)) {
+        let Some(slot) = self.shared.slots.get(shard) else { return };
+        Hands::borrow(&self.shared, |hands| {
+            slot.with(self.shared.clock.now(), &self.shared, &mut hands.out, input);
+        });
+    }
+
+    /// The stream connections, where there are such listeners.
+    pub fn streams(&self) -> Option<&Arc<Streams>> {
+        self.shared.streams.get()
     }
 
     /// The clock of the shards: tells what [`CallView::since`] means.
@@ -184,10 +265,58 @@ impl Engine {
     /// Stops the threads and waits for them: a few tens of milliseconds. Calls stand, unattended.
     pub fn stop(&self) {
         self.shared.stop.store(true, Relaxed);
+        if let Some(streams) = self.shared.streams.get() {
+            streams.stop();
+        }
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
                 tracing::error!("a SIP thread had died of a panic");
             }
+        }
+    }
+}
+
+/// Ports as the threads see them, and the streams among them by the index of their listener.
+fn split(ports: Vec<Bound>, proxy: &proxy::Config) -> (Vec<Port>, Vec<(u8, BoundStream, Transport)>) {
+    let mut streams = Vec::new();
+    let listeners = proxy.listeners.iter().map(|listener| listener.transport);
+    let port = |(at, (port, transport)): (usize, (Bound, Transport))| match port {
+        Bound::Udp(socket) => Port::Udp(socket),
+        Bound::Stream(stream) => {
+            streams.push((at as u8, stream, transport));
+            Port::Stream
+        }
+    };
+    (ports.into_iter().zip(listeners).enumerate().map(port).collect(), streams)
+}
+
+/// Takes what comes by stream connections. Holds the engine weakly: it ends with its owner.
+struct StreamSink(Weak<Shared>);
+
+impl Sink for StreamSink {
+    fn received(&self, arrival: &Arrival, message: &[u8]) {
+        let Some(shared) = self.0.upgrade() else { return };
+        let mut tally = Tally::default();
+        let arrived = Arrived {
+            listener: arrival.listener,
+            source: arrival.source,
+            connection: Some(arrival.connection),
+            names: &arrival.names,
+        };
+        Hands::borrow(&shared, |hands| {
+            hands.deliver(&shared, shared.clock.now(), &arrived, message, &mut tally);
+        });
+        tally.add_to(&shared);
+    }
+
+    fn unsent(&self, message: &[u8]) {
+        let Some(shared) = self.0.upgrade() else { return };
+        Hands::borrow(&shared, |hands| hands.returned.push(message));
+    }
+
+    fn closed(&self, connection: Connection) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.router.event(Event::Closed { connection });
         }
     }
 }

@@ -11,17 +11,22 @@
 
 mod clock;
 mod engine;
+mod hands;
+mod locate;
 mod names;
 mod resolve;
 mod sender;
 mod socket;
 mod stats;
+mod stream;
 mod syscall;
 mod worker;
 
 pub use clock::Clock;
-pub use engine::{Engine, EngineConfig, StartError};
+pub use engine::{Bound, Engine, EngineConfig, StartError};
+pub use locate::Service;
 pub use names::{Names, Settings as NamesSettings, State};
 pub use resolve::{Lookup, ResolveError, Resolved, Resolver};
 pub use socket::{BindError, BoundSocket, bind};
 pub use stats::Counts;
+pub use stream::{BoundStream, StreamCounts, StreamSettings, Streams, Tls, TlsError, TlsSettings, Unsent, bind_stream};

@@ -1,4 +1,4 @@
-//! The names that somebody wants resolved, kept fresh in the background.
+//! The services that somebody wants located, kept fresh in the background.
 //!
 //! Reading ([`Names::get`]) never waits. A name that was known keeps its last answer, marked stale,
 //! through a bounded time of failures: a dead name server must not take trunks down. Work is
@@ -6,19 +6,27 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use routing::Place;
 use tokio::sync::{Notify, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
+use crate::locate::Service;
 use crate::resolve::{Lookup, ResolveError, Resolved};
 
 /// Entries of names that are gone, beside as many as there are names, that may wait for their time.
 const SPARE: usize = 1024;
+/// How long [`Names::ask`] waits.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a service that was asked for once is kept.
+const KEPT: Duration = Duration::from_secs(60);
+/// Such services, at most.
+const MOST_ASKED: usize = 10_000;
 
 /// Bounds of the background work.
 #[derive(Clone, Debug)]
@@ -51,14 +59,14 @@ impl Default for Settings {
 }
 
 /// What is known of a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum State {
     /// It is being asked for the first time; or nobody wants it.
     Pending,
-    /// Its addresses, in a fixed order.
+    /// Its places, in a fixed order.
     Known {
         /// Never empty.
-        addresses: Arc<[IpAddr]>,
+        places: Arc<[Place]>,
         /// The answer is past its time, and newer attempts have failed.
         stale: bool,
     },
@@ -82,9 +90,9 @@ struct Entry {
 
 #[derive(Default)]
 struct Table {
-    entries: HashMap<Arc<str>, Entry>,
+    entries: HashMap<Arc<Service>, Entry>,
     /// New entries that the task has not seen.
-    fresh: Vec<(Arc<str>, u64)>,
+    fresh: Vec<(Arc<Service>, u64)>,
     serials: u64,
 }
 
@@ -92,6 +100,8 @@ struct Inner {
     table: Mutex<Table>,
     work: Arc<Notify>,
     generation: watch::Sender<u64>,
+    /// Services that were asked for once and are kept for a while.
+    asked: AtomicUsize,
 }
 
 /// A handle; clones share the names. The background work ends when the last one is dropped.
@@ -109,7 +119,8 @@ impl Names {
     pub fn start(lookup: impl Lookup, settings: Settings) -> Names {
         let work = Arc::new(Notify::new());
         let generation = watch::Sender::new(0);
-        let inner = Arc::new(Inner { table: Mutex::default(), work: work.clone(), generation });
+        let inner =
+            Arc::new(Inner { table: Mutex::default(), work: work.clone(), generation, asked: AtomicUsize::new(0) });
         let task = Task {
             inner: Arc::downgrade(&inner),
             work,
@@ -124,12 +135,12 @@ impl Names {
     }
 
     /// Wants a name; each call asks for one [`Self::unwatch`].
-    pub fn watch(&self, name: &str) {
+    pub fn watch(&self, name: &Service) {
         self.edit(|table| table.entry(name).watches += 1);
     }
 
     /// Gives one [`Self::watch`] back.
-    pub fn unwatch(&self, name: &str) {
+    pub fn unwatch(&self, name: &Service) {
         self.edit(|table| {
             if let Some(entry) = table.entries.get_mut(name) {
                 entry.watches = entry.watches.saturating_sub(1);
@@ -141,7 +152,7 @@ impl Names {
     }
 
     /// Replaces the set of names wanted this way; those of [`Self::watch`] are not touched.
-    pub fn want(&self, names: &HashSet<String>) {
+    pub fn want(&self, names: &HashSet<Service>) {
         self.edit(|table| {
             table.entries.retain(|name, entry| {
                 entry.wanted = names.contains(&**name);
@@ -154,8 +165,41 @@ impl Names {
     }
 
     /// What is known of a name now.
-    pub fn get(&self, name: &str) -> State {
+    pub fn get(&self, name: &Service) -> State {
         self.0.table.lock().entries.get(name).map_or(State::Pending, |entry| entry.state.clone())
+    }
+
+    /// Asks for a service that nobody watches, and waits for the answer, for a bounded time. It is kept fresh for a
+    /// minute, as who asks once mostly asks again.
+    pub async fn ask(&self, service: &Service) -> State {
+        let mut changes = self.changes();
+        self.watch(service);
+        let answered = async {
+            loop {
+                let state = self.get(service);
+                if state != State::Pending || changes.changed().await.is_err() {
+                    return state;
+                }
+            }
+        };
+        let state = tokio::time::timeout(PATIENCE, answered).await.unwrap_or(State::Pending);
+        if self.0.asked.fetch_add(1, Relaxed) < MOST_ASKED {
+            let (names, service) = (Arc::downgrade(&self.0), service.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(KEPT).await;
+                if let Some(names) = names.upgrade().map(Names) {
+                    names.release(&service);
+                }
+            });
+        } else {
+            self.release(service);
+        }
+        state
+    }
+
+    fn release(&self, service: &Service) {
+        self.0.asked.fetch_sub(1, Relaxed);
+        self.unwatch(service);
     }
 
     /// A number that grows whenever the state of a name changes.
@@ -191,13 +235,13 @@ impl Drop for Inner {
 }
 
 impl Table {
-    fn entry(&mut self, name: &str) -> &mut Entry {
+    fn entry(&mut self, name: &Service) -> &mut Entry {
         if !self.entries.contains_key(name) {
             self.serials += 1;
-            self.fresh.push((name.into(), self.serials));
+            self.fresh.push((Arc::new(name.clone()), self.serials));
         }
         let serial = self.serials;
-        self.entries.entry(name.into()).or_insert(Entry {
+        self.entries.entry(Arc::new(name.clone())).or_insert(Entry {
             watches: 0,
             wanted: false,
             serial,
@@ -207,7 +251,7 @@ impl Table {
         })
     }
 
-    fn holds(&self, name: &str, serial: u64) -> bool {
+    fn holds(&self, name: &Service, serial: u64) -> bool {
         self.entries.get(name).is_some_and(|entry| entry.serial == serial)
     }
 }
@@ -224,10 +268,10 @@ impl Entry {
                 let refresh = resolved.ttl.clamp(settings.min_refresh, settings.max_refresh);
                 self.failures = 0;
                 self.keep_until = Some(now + refresh + settings.keep);
-                let same = matches!(&self.state, State::Known { addresses, .. } if **addresses == *resolved.addresses);
+                let same = matches!(&self.state, State::Known { places, .. } if **places == *resolved.places);
                 match &mut self.state {
                     State::Known { stale, .. } if same => *stale = false,
-                    state => *state = State::Known { addresses: resolved.addresses.into(), stale: false },
+                    state => *state = State::Known { places: resolved.places.into(), stale: false },
                 }
                 refresh
             }
@@ -245,7 +289,7 @@ impl Entry {
     }
 }
 
-type Due = Reverse<(Instant, u64, Arc<str>)>;
+type Due = Reverse<(Instant, u64, Arc<Service>)>;
 type Outcome = Result<Resolved, ResolveError>;
 
 /// The background work: one timer for all names. Holds the names only between waits, so that they
@@ -257,7 +301,7 @@ struct Task<L> {
     settings: Settings,
     due: BinaryHeap<Due>,
     running: JoinSet<Outcome>,
-    started: HashMap<task::Id, (Arc<str>, u64)>,
+    started: HashMap<task::Id, (Arc<Service>, u64)>,
 }
 
 impl<L: Lookup> Task<L> {
@@ -304,7 +348,7 @@ impl<L: Lookup> Task<L> {
         }
     }
 
-    fn finish(&mut self, inner: &Inner, name: Arc<str>, serial: u64, outcome: Outcome) {
+    fn finish(&mut self, inner: &Inner, name: Arc<Service>, serial: u64, outcome: Outcome) {
         let now = Instant::now();
         let mut table = inner.table.lock();
         let Some(entry) = table.entries.get_mut(&name).filter(|entry| entry.serial == serial) else {
@@ -314,7 +358,7 @@ impl<L: Lookup> Task<L> {
         let pause = entry.take(outcome, now, &self.settings);
         let changed = entry.state != before;
         if changed {
-            tracing::debug!(%name, state = ?entry.state, "name resolution changed");
+            tracing::debug!(name = %name.host, state = ?entry.state, "name resolution changed");
         }
         drop(table);
         self.due.push(Reverse((now + pause, serial, name)));

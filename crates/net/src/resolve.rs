@@ -1,26 +1,24 @@
-//! From a host name to addresses, as the system is told to do it: `/etc/hosts`, then DNS.
+//! The resolver: `/etc/hosts`, then DNS.
 
 use std::fmt;
 use std::future::Future;
-use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use routing::Place;
+
+use crate::locate::{Service, locate};
 
 /// A look-up is given up after this time.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Addresses of one name that are used; more serve nobody.
-const MOST_ADDRESSES: usize = 32;
-/// An address as name is valid for ever.
-const FOREVER: Duration = Duration::from_secs(24 * 3600);
-
-/// What a name stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a service is.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
-    /// Its addresses, in a fixed order (IPv4 first), so that equal answers compare equal. Never empty.
-    pub addresses: Vec<IpAddr>,
+    /// Its places, in a fixed order, so that equal answers compare equal. Never empty.
+    pub places: Vec<Place>,
     /// How long that holds.
     pub ttl: Duration,
 }
@@ -37,10 +35,10 @@ impl fmt::Display for ResolveError {
 
 impl std::error::Error for ResolveError {}
 
-/// Looks names up; what [`crate::Names`] needs.
+/// Looks services up; what [`crate::Names`] needs.
 pub trait Lookup: Send + Sync + 'static {
-    /// Looks one name up.
-    fn lookup(&self, host: &str) -> impl Future<Output = Result<Resolved, ResolveError>> + Send;
+    /// Looks one service up.
+    fn lookup(&self, service: &Service) -> impl Future<Output = Result<Resolved, ResolveError>> + Send;
 }
 
 /// The system's resolver: its name servers and its hosts file, as they were when it was made.
@@ -48,57 +46,53 @@ pub trait Lookup: Send + Sync + 'static {
 pub struct Resolver(TokioResolver);
 
 impl Resolver {
-    /// Reads the system's configuration. Without `/etc/resolv.conf` only the hosts file is asked.
+    /// Reads the system's configuration; `servers` are asked instead of its name servers, if there are any. Without any name server
+    /// only the hosts file is asked.
     ///
     /// # Errors
     /// When no resolver can be built.
-    pub fn new() -> Result<Resolver, ResolveError> {
-        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the system's name servers are unknown; only its hosts file is used");
-            let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-            TokioResolver::builder_with_config(nowhere, TokioRuntimeProvider::default())
-        });
+    pub fn new(servers: &[SocketAddr]) -> Result<Resolver, ResolveError> {
+        let custom = |servers: Vec<NameServerConfig>| {
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let mut builder = if servers.is_empty() {
+            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+                tracing::warn!(%error, "the system's name servers are unknown; only its hosts file is used");
+                custom(Vec::new())
+            })
+        } else {
+            custom(servers.iter().map(|server| name_server(*server)).collect())
+        };
         let options = builder.options_mut();
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.timeout = Duration::from_secs(2);
+        options.attempts = 2;
         // Who asks keeps the answers; a second cache would hold failures beyond their back-off.
         options.cache_size = 0;
         builder.build().map(Resolver).map_err(|error| ResolveError(error.to_string()))
     }
 
-    /// Addresses of a host name, or of an IP address in text (`[2001:db8::1]` too).
+    /// Looks a service up (RFC 3263 §4).
     ///
     /// # Errors
-    /// When the name has no address, or no name server answers in time.
-    pub async fn lookup(&self, host: &str) -> Result<Resolved, ResolveError> {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if let Ok(address) = bare.parse() {
-            return Ok(Resolved { addresses: vec![address], ttl: FOREVER });
-        }
-        let answer = tokio::time::timeout(PATIENCE, self.0.lookup_ip(host)).await;
-        let answer = match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.is_nx_domain() => {
-                return Err(ResolveError(format!("{host} does not exist")));
-            }
-            Ok(Err(error)) if error.is_no_records_found() => {
-                return Err(ResolveError(format!("{host} has no address")));
-            }
-            Ok(Err(error)) => return Err(ResolveError(format!("{host}: {error}"))),
-            Err(_) => return Err(ResolveError(format!("{host}: no name server answered in time"))),
-        };
-        let mut addresses: Vec<IpAddr> = answer.iter().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.truncate(MOST_ADDRESSES);
-        if addresses.is_empty() {
-            return Err(ResolveError(format!("{host} has no address")));
-        }
-        Ok(Resolved { addresses, ttl: answer.valid_until().saturating_duration_since(Instant::now()) })
+    /// When it has no address, or no name server answers in time.
+    pub async fn lookup(&self, service: &Service) -> Result<Resolved, ResolveError> {
+        let late = |_| ResolveError(format!("{}: no name server answered in time", service.host));
+        tokio::time::timeout(PATIENCE, locate(&self.0, service)).await.map_err(late)?
     }
 }
 
+fn name_server(address: SocketAddr) -> NameServerConfig {
+    let mut server = NameServerConfig::udp_and_tcp(address.ip());
+    for connection in &mut server.connections {
+        connection.port = address.port();
+    }
+    server
+}
+
 impl Lookup for Resolver {
-    async fn lookup(&self, host: &str) -> Result<Resolved, ResolveError> {
-        Resolver::lookup(self, host).await
+    async fn lookup(&self, service: &Service) -> Result<Resolved, ResolveError> {
+        Resolver::lookup(self, service).await
     }
 }

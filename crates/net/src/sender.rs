@@ -10,15 +10,14 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use proxy::{Outbox, Transmit};
+use proxy::Transmit;
 
-use crate::socket::BoundSocket;
 use crate::stats::{Stats, add};
 use crate::syscall::{self, Batch, SEND_BATCH};
 
 /// Attempts to send one datagram; other threads' errors may strike several in a row.
 const TRIES: u32 = 8;
-/// Waits for room, of one flush; after these, what finds no room is dropped at once.
+/// Waits for room, of one call; after these, what finds no room is dropped at once.
 const STALLS: u32 = 8;
 /// The length of such a wait.
 const STALL: Duration = Duration::from_micros(200);
@@ -48,7 +47,7 @@ impl Returned {
         self.ranges.clear();
     }
 
-    fn push(&mut self, datagram: &[u8]) {
+    pub fn push(&mut self, datagram: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&datagram[..datagram.len().min(KEPT)]);
         self.ranges.push(start..self.bytes.len());
@@ -66,22 +65,8 @@ impl Sender {
         Sender { batch: Batch::new(), stalls: 0 }
     }
 
-    /// Sends everything in `out`, in order for each socket; `out` is left as it is, but for the
-    /// order of different sockets.
-    pub fn flush(&mut self, sockets: &[BoundSocket], out: &mut Outbox, returned: &mut Returned, stats: &Stats) {
-        self.stalls = 0;
-        if sockets.len() > 1 {
-            out.sends.sort_by_key(|send| send.listener);
-        }
-        for sends in out.sends.chunk_by(|a, b| a.listener == b.listener) {
-            match sockets.get(usize::from(sends[0].listener)) {
-                Some(socket) => self.send_all(socket.fd(), &out.bytes, sends, returned, stats),
-                None => add(&stats.dropped, sends.len()),
-            }
-        }
-    }
-
-    fn send_all(
+    /// Sends these in order; what cannot be delivered is put into `returned`.
+    pub fn send_all(
         &mut self,
         socket: BorrowedFd<'_>,
         arena: &[u8],
@@ -89,6 +74,7 @@ impl Sender {
         returned: &mut Returned,
         stats: &Stats,
     ) {
+        self.stalls = 0;
         let (mut sent, mut tries) = (0, 0);
         while let Some(first) = sends.first() {
             match self.batch.send(socket, arena, sends) {
@@ -113,7 +99,7 @@ impl Sender {
                         add(&stats.dropped, 1);
                     } else {
                         add(&stats.send_errors, 1);
-                        tracing::debug!(destination = %first.destination, %error, "datagram not sent");
+                        tracing::debug!(destination = %first.hop.address, %error, "datagram not sent");
                         returned.push(arena.get(first.range.clone()).unwrap_or_default());
                     }
                 }

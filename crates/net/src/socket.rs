@@ -27,6 +27,8 @@ pub struct BoundSocket {
 /// An address that cannot be listened on.
 #[derive(Debug)]
 pub struct BindError {
+    /// `udp` or `tcp`.
+    pub transport: &'static str,
     /// The address that was asked for.
     pub address: SocketAddr,
     /// Why not.
@@ -35,7 +37,7 @@ pub struct BindError {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on udp:{}: {}", self.address, self.source)
+        write!(f, "cannot listen on {}:{}: {}", self.transport, self.address, self.source)
     }
 }
 
@@ -50,7 +52,7 @@ impl std::error::Error for BindError {
 /// # Errors
 /// When the address is taken, is not ours, or may not be bound by this user.
 pub fn bind(address: SocketAddr) -> Result<BoundSocket, BindError> {
-    open(address).map_err(|source| BindError { address, source })
+    open(address).map_err(|source| BindError { transport: "udp", address, source })
 }
 
 fn open(address: SocketAddr) -> io::Result<BoundSocket> {

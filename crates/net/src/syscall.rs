@@ -183,7 +183,7 @@ impl Batch {
         for (at, send) in sends[..count].iter().enumerate() {
             let bytes = arena.get(send.range.clone()).unwrap_or_default();
             self.parts[at] = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-            self.headers[at].msg_hdr.msg_namelen = self.names[at].set(send.destination);
+            self.headers[at].msg_hdr.msg_namelen = self.names[at].set(send.hop.address);
         }
         // Taken after the last use of the boxes by name, which would end them.
         let names = self.names.as_mut_ptr();

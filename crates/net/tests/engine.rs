@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use peer::{PATIENCE, Peer, World, eventually, inside, nobody, ok, value};
+use peer::{PATIENCE, Peer, World, eventually, inside, nobody, ok, runtime, value};
 
 const V4: &str = "127.0.0.1:0";
 const V6: &str = "[::1]:0";
@@ -190,8 +190,11 @@ fn binding_says_which_address_is_taken_and_an_engine_needs_its_parts() {
     let proxy = std::sync::Arc::new(proxy::Config::new(Vec::new(), proxy::Keys::new([0; 16], [0; 16])));
     let router = World::new(V4, &[]).router;
     let config = net::EngineConfig {
-        sockets: vec![socket],
+        ports: vec![net::Bound::Udp(socket)],
         threads: 1,
+        streams: net::StreamSettings::default(),
+        tls: None,
+        runtime: runtime(),
         proxy,
         shards: Vec::new(),
         router,

@@ -4,13 +4,12 @@
 //! by BYE, by a final refusal of its INVITE, when its session timer runs out (RFC 4028), or at the
 //! longest duration that the settings allow, so a lost BYE cannot hold a channel for ever.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use routing::Seat;
 
-use crate::Time;
 use crate::slab::Id;
+use crate::{Hop, Time};
 
 /// A standing call.
 #[derive(Debug)]
@@ -21,8 +20,9 @@ pub(crate) struct Call {
     /// The response context of its INVITE, while that is undecided.
     pub context: Option<Id>,
     /// Where the caller's INVITE came from.
-    pub caller: SocketAddr,
-    pub caller_listener: u8,
+    pub caller: Hop,
+    /// Whether the caller's assertions about identities are believed.
+    pub trusted: bool,
     /// The trunk being tried, before any leg stands.
     pub trying: Option<Arc<routing::Trunk>>,
     pub ringing: bool,
@@ -43,8 +43,7 @@ pub(crate) struct Leg {
     pub tag: Box<[u8]>,
     /// Contact of the 2xx.
     pub contact: Box<[u8]>,
-    pub address: SocketAddr,
-    pub listener: u8,
+    pub hop: Hop,
 }
 
 /// Who sends a request inside a dialog.
@@ -73,7 +72,7 @@ pub struct CallView {
 
 impl Call {
     /// Begins with an INVITE that has passed validation.
-    pub fn begin(invite: sip::Message<'_>, hash: u64, caller: SocketAddr, caller_listener: u8, now: Time) -> Call {
+    pub fn begin(invite: sip::Message<'_>, hash: u64, caller: Hop, now: Time) -> Call {
         let from = invite.from().ok();
         let contact = invite.contact().and_then(Result::ok);
         let parts: [&[u8]; 5] = [
@@ -97,7 +96,7 @@ impl Call {
             ends,
             context: None,
             caller,
-            caller_listener,
+            trusted: false,
             trying: None,
             ringing: false,
             legs: Vec::new(),

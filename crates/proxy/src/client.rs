@@ -1,22 +1,28 @@
 //! Client transactions: RFC 3261 §17.1 with RFC 6026 §8.4, and the CANCEL that may follow an INVITE.
 
-use std::net::SocketAddr;
-
 use routing::Seat;
 
 use crate::server::Resend;
 use crate::slab::Id;
-use crate::{Config, Time};
+use crate::{Config, Hop, Time};
 
 /// One attempt of a request.
 #[derive(Debug)]
 pub(crate) struct Client {
+    /// Whose attempt it is; a probe has none.
     pub context: Id,
     pub invite: bool,
-    pub listener: u8,
-    pub destination: SocketAddr,
-    /// The trunk; none for a request inside a dialog.
+    pub hop: Hop,
+    /// The trunk, and which of its targets; none for a request inside a dialog.
     pub seat: Option<Seat>,
+    pub target: usize,
+    /// Whether the peer may hear asserted identities, and is believed in its own.
+    pub trusted: bool,
+    /// Any response has come.
+    pub heard: bool,
+    /// It goes by TCP only because it is large.
+    pub large: bool,
+    pub probe: Option<ProbeOf>,
     pub state: State,
     pub cancel: Cancel,
     /// The context waits no longer for this one.
@@ -25,6 +31,13 @@ pub(crate) struct Client {
     pub setup_until: Option<Time>,
     /// Earliest entry of it in the timer wheel.
     pub armed: Time,
+}
+
+/// What a probe's outcome is told with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProbeOf {
+    pub token: u64,
+    pub sent: Time,
 }
 
 #[derive(Debug)]
@@ -43,7 +56,9 @@ pub(crate) enum State {
 pub(crate) enum Cancel {
     No,
     /// Held back until a provisional answer comes (§9.1).
-    Wanted,
+    Wanted {
+        reason: Box<[u8]>,
+    },
     Sent {
         bytes: Box<[u8]>,
         resend: Resend,
@@ -81,6 +96,7 @@ impl Client {
 
     /// A provisional answer came.
     pub fn provisional(&mut self, status: u16, now: Time, config: &Config) {
+        let reliable = config.is_reliable(&self.hop);
         let timer_c = now.plus_millis(config.timer_c);
         let rings_until = (status > 100).then(|| now.plus_millis(config.ring_timeout));
         let state = std::mem::replace(&mut self.state, State::Accepted { timer_m: now });
@@ -89,9 +105,12 @@ impl Client {
                 let until = if self.abandoned { until } else { timer_c };
                 State::Proceeding { request, resend: None, until, rings_until }
             }
-            State::Calling { request, until, .. } => {
-                State::Proceeding { request, resend: Some(Resend::start(now, config.t2)), until, rings_until: None }
-            }
+            State::Calling { request, until, .. } => State::Proceeding {
+                request,
+                resend: Some(Resend::start(now, config.t2, reliable)),
+                until,
+                rings_until: None,
+            },
             State::Proceeding { request, resend, until, rings_until: since } if self.invite => {
                 let until = if status > 100 && !self.abandoned { timer_c } else { until };
                 State::Proceeding { request, resend, until, rings_until: since.or(rings_until) }
@@ -112,7 +131,7 @@ impl Client {
         let cancel = match &self.cancel {
             Cancel::Sent { resend, until, .. } => Some(resend.at.min(*until)),
             Cancel::Answered { until } => Some(*until),
-            Cancel::No | Cancel::Wanted => None,
+            Cancel::No | Cancel::Wanted { .. } => None,
         };
         match self.state {
             State::Calling { .. } | State::Proceeding { .. } => own.into_iter().chain(cancel).min(),
@@ -141,7 +160,7 @@ impl Client {
                 return Due::GiveUp;
             }
             State::Proceeding { resend: Some(resend), .. } if resend.at <= now => {
-                *resend = Resend::start(now, config.t2);
+                *resend = Resend::start(now, config.t2, false);
                 return Due::Resend;
             }
             State::Completed { timer_d: at, .. } | State::Accepted { timer_m: at } if *at <= now => return Due::Over,

@@ -5,13 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::{Keys, Time};
+use sip::Transport;
+
+use crate::{Hop, Keys, Time};
 
 /// An address we listen on.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// The bound address.
     pub address: SocketAddr,
+    /// Its transport.
+    pub transport: Transport,
     /// `host[:port]` for our Via and Record-Route.
     pub advertised: String,
 }
@@ -46,6 +50,12 @@ pub struct Config {
     pub retry_after: u32,
     /// Most transactions that one shard holds; new requests beyond them are answered 503.
     pub max_transactions: usize,
+    /// Session-Expires that is put into an INVITE without one, in seconds; 0: none is (RFC 4028 §8.1).
+    pub session_expires: u32,
+    /// Max-Breadth of requests that have none (RFC 5393 §5.3.3).
+    pub max_breadth: u32,
+    /// Whether REGISTER is served.
+    pub registers: AtomicBool,
     /// Set to take no new calls.
     pub draining: AtomicBool,
     /// Bounds our answers to unknown sources.
@@ -69,6 +79,9 @@ impl Config {
             reroute_after_ringing: false,
             retry_after: 5,
             max_transactions: 200_000,
+            session_expires: 1800,
+            max_breadth: 60,
+            registers: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             gate: Gate::default(),
         }
@@ -78,9 +91,21 @@ impl Config {
         self.draining.load(Relaxed)
     }
 
+    pub(crate) fn serves_register(&self) -> bool {
+        self.registers.load(Relaxed)
+    }
+
+    pub(crate) fn transport(&self, listener: u8) -> Transport {
+        self.listeners.get(usize::from(listener)).map(|listener| listener.transport).unwrap_or_default()
+    }
+
+    pub(crate) fn is_reliable(&self, hop: &Hop) -> bool {
+        self.transport(hop.listener).is_reliable()
+    }
+
     /// Whether a URI's `host[:port]` is one of our own addresses.
     pub(crate) fn is_us(&self, uri: &sip::Uri<'_>) -> bool {
-        let port = uri.port.unwrap_or(5060);
+        let port = uri.port.unwrap_or(uri.transport().default_port());
         self.listeners.iter().any(|listener| {
             let bound = match uri.host {
                 sip::Host::Name(_) => false,
@@ -90,34 +115,36 @@ impl Config {
                 }
             };
             bound || {
-                let (name, advertised_port) = split_port(&listener.advertised);
+                let (name, advertised_port) = split_port(&listener.advertised, listener.transport);
                 port == advertised_port && name.as_bytes().eq_ignore_ascii_case(uri.host_bytes)
             }
         })
     }
 
-    /// The listener to send from towards `destination`: the one the request came in by if it can.
-    pub(crate) fn listener_towards(&self, destination: SocketAddr, preferred: u8) -> Option<u8> {
+    /// The listener to send from: the one the request came in by if it can.
+    pub(crate) fn listener_towards(&self, destination: SocketAddr, transport: Transport, preferred: u8) -> Option<u8> {
+        let family = |listener: &Listener| {
+            listener.transport == transport && listener.address.is_ipv4() == destination.is_ipv4()
+        };
         let fits = |listener: &Listener| {
-            listener.address.is_ipv4() == destination.is_ipv4()
-                && (!listener.address.ip().is_loopback() || destination.ip().is_loopback())
+            family(listener) && (!listener.address.ip().is_loopback() || destination.ip().is_loopback())
         };
         if self.listeners.get(usize::from(preferred)).is_some_and(fits) {
             return Some(preferred);
         }
-        let family = |listener: &Listener| listener.address.is_ipv4() == destination.is_ipv4();
         let at = self.listeners.iter().position(fits).or_else(|| self.listeners.iter().position(family))?;
         Some(at as u8)
     }
 }
 
-fn split_port(advertised: &str) -> (&str, u16) {
+fn split_port(advertised: &str, transport: Transport) -> (&str, u16) {
+    let usual = transport.default_port();
     match advertised.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && !port.ends_with(']') => match port.parse() {
             Ok(port) => (host, port),
-            Err(_) => (advertised, 5060),
+            Err(_) => (advertised, usual),
         },
-        _ => (advertised, 5060),
+        _ => (advertised, usual),
     }
 }
 

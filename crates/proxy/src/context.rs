@@ -2,18 +2,21 @@
 //! the best answer so far.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::Time;
 use crate::server::Server;
 use crate::slab::Id;
+use crate::{Hop, Located, Time};
 
 #[derive(Debug)]
 pub(crate) struct Context {
     pub hash: u64,
     pub key: Box<[u8]>,
-    pub listener: u8,
     pub source: SocketAddr,
-    pub reply_to: SocketAddr,
+    /// Whether the source's assertions about identities are believed.
+    pub trusted: bool,
+    /// Where responses go; its listener is the one that the request came in by.
+    pub reply: Hop,
     pub invite: bool,
     /// The request as it came, until it is answered.
     pub request: Option<Box<[u8]>>,
@@ -22,8 +25,26 @@ pub(crate) struct Context {
     pub over_trunks: bool,
     /// The attempt that is waited for.
     pub current: Option<Id>,
+    /// Attempts made.
+    pub attempts: u8,
+    /// Dropped at this time, unless what it waits for has come.
+    pub waits_until: Option<Time>,
     /// Serial numbers of the trunks tried.
     pub tried: Vec<u32>,
+    /// The trunk being tried, and the serial numbers of its targets that were.
+    pub targets: Option<(Arc<str>, Vec<u32>)>,
+    /// Further places for a request inside a dialog (RFC 3263 §4.3).
+    pub places: Vec<Located>,
+    /// It goes by TLS alone.
+    pub secure: bool,
+    /// Its large form could not go by TCP.
+    pub small_only: bool,
+    /// What we put into the INVITE as Session-Expires, where it had none.
+    pub session: Option<u32>,
+    /// The caller can refresh sessions (RFC 4028).
+    pub timer: bool,
+    /// Reason lines of the CANCEL (RFC 3326).
+    pub reason: Box<[u8]>,
     pub best: Option<Best>,
     pub call: Option<Id>,
     /// Begins the call, by an INVITE outside any dialog.
@@ -46,6 +67,10 @@ pub(crate) struct Best {
 }
 
 impl Context {
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.server.next_timeout().into_iter().chain(self.waits_until).min()
+    }
+
     /// Keeps the better of two answers (§16.7 step 6): 6xx before all, then the lowest class; in a class the
     /// more telling one, and a received one before one of ours.
     pub fn offer(&mut self, status: u16, response: Option<&[u8]>) {

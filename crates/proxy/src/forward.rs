@@ -2,16 +2,24 @@
 
 use std::net::SocketAddr;
 
+use sip::Name;
+
 use crate::edits::{Edits, decimal};
 use crate::keys::{Branch, Token};
 use crate::route::{Path, TOKEN_PARAM};
-use crate::{Config, via};
+use crate::{Config, identity, via};
 
 /// What to write into a forwarded request.
 pub(crate) struct Forward<'a> {
     pub config: &'a Config,
     /// Where the request came from.
     pub source: SocketAddr,
+    /// Whether asserted identities pass: both sides are trusted.
+    pub trusted: bool,
+    /// It goes by TLS alone, and so do the requests of its dialog.
+    pub secure: bool,
+    /// Session-Expires to put in, where it has none.
+    pub session: Option<u32>,
     /// Listener it came in by.
     pub came_by: u8,
     /// Listener it leaves by.
@@ -47,7 +55,9 @@ pub(crate) fn write(
         }
     }
     edits.insert(message.headers_start(), |out| {
-        out.extend_from_slice(b"Via: SIP/2.0/UDP ");
+        out.extend_from_slice(b"Via: SIP/2.0/");
+        out.extend_from_slice(config.transport(forward.leaves_by).in_via().as_bytes());
+        out.push(b' ');
         out.extend_from_slice(config.listeners[usize::from(forward.leaves_by)].advertised.as_bytes());
         out.extend_from_slice(b";branch=");
         match &forward.branch {
@@ -57,16 +67,29 @@ pub(crate) fn write(
         out.extend_from_slice(b"\r\n");
         if let Some(token) = forward.record {
             let call_id = message.call_id().unwrap_or_default();
-            record_route(config, forward.leaves_by, token, call_id, out);
+            record_route(config, forward.leaves_by, forward.secure, token, call_id, out);
             // Each side meets the address that it can reach (RFC 5658).
             if forward.leaves_by != forward.came_by {
-                record_route(config, forward.came_by, token, call_id, out);
+                record_route(config, forward.came_by, forward.secure, token, call_id, out);
             }
         }
+        if message.field(Name::MaxBreadth).is_none() {
+            out.extend_from_slice(b"Max-Breadth: ");
+            decimal(out, u64::from(config.max_breadth));
+            out.extend_from_slice(b"\r\n");
+        }
+        if let Some(seconds) = forward.session {
+            out.extend_from_slice(b"Session-Expires: ");
+            decimal(out, u64::from(seconds));
+            out.extend_from_slice(b"\r\n");
+        }
     });
+    if !forward.trusted {
+        identity::withhold(message, edits);
+    }
     via::note_source(message, forward.source, edits);
     path.edit(message, edits);
-    match message.field(sip::Name::MaxForwards) {
+    match message.field(Name::MaxForwards) {
         Some(field) => {
             let hops = message.max_forwards().ok().flatten().unwrap_or(70);
             edits.replace(field.value_span, |out| decimal(out, u64::from(hops.saturating_sub(1))));
@@ -76,9 +99,14 @@ pub(crate) fn write(
     edits.apply(message.bytes(), out);
 }
 
-fn record_route(config: &Config, listener: u8, token: Token, call_id: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"Record-Route: <sip:");
+fn record_route(config: &Config, listener: u8, secure: bool, token: Token, call_id: &[u8], out: &mut Vec<u8>) {
+    let transport = config.transport(listener);
+    out.extend_from_slice(if secure { b"Record-Route: <sips:" } else { b"Record-Route: <sip:" });
     out.extend_from_slice(config.listeners[usize::from(listener)].advertised.as_bytes());
+    if transport.is_reliable() && !secure {
+        out.extend_from_slice(b";transport=");
+        out.extend_from_slice(transport.as_str().as_bytes());
+    }
     out.extend_from_slice(b";lr;");
     out.extend_from_slice(TOKEN_PARAM);
     out.push(b'=');
@@ -90,8 +118,9 @@ fn record_route(config: &Config, listener: u8, token: Token, call_id: &[u8], out
 /// own URI parameters are added, those of the hop to us (`transport`, `maddr`, `ttl`, `lr`) are dropped; a
 /// `tel:` number becomes a SIP URI (§19.1.6).
 pub(crate) fn trunk_target(request_uri: &[u8], trunk: &routing::Trunk, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"sip:");
     let uri = sip::Uri::parse(request_uri).ok();
+    let secure = uri.as_ref().is_some_and(|uri| uri.scheme == sip::Scheme::Sips);
+    out.extend_from_slice(if secure || trunk.is_secure() { b"sips:" } else { b"sip:" });
     let tel = uri.as_ref().is_some_and(|uri| uri.scheme == sip::Scheme::Tel);
     let user = match &uri {
         Some(uri) if tel => Some(uri.opaque.split(|b| *b == b';').next().unwrap_or_default()),
@@ -131,6 +160,14 @@ pub(crate) fn trunk_target(request_uri: &[u8], trunk: &routing::Trunk, out: &mut
     out.extend_from_slice(&trunk.uri_params);
 }
 
+/// The Session-Expires to put into an INVITE that has none: ours, but not below its Min-SE (RFC 4028 §8.1).
+pub(crate) fn session(message: sip::Message<'_>, config: &Config) -> Option<u32> {
+    let absent = config.session_expires > 0
+        && message.method() == Some(sip::Method::Invite)
+        && message.field(Name::SessionExpires).is_none();
+    absent.then(|| config.session_expires.max(message.seconds(Name::MinSe).unwrap_or(0)))
+}
+
 /// The loop hash of RFC 5393 §4.2.2: whatever decides where a request goes.
 pub(crate) fn loop_hash(message: sip::Message<'_>, config: &Config) -> u32 {
     let number = message.cseq().map(|cseq| cseq.number.to_be_bytes()).unwrap_or_default();
@@ -140,7 +177,7 @@ pub(crate) fn loop_hash(message: sip::Message<'_>, config: &Config) -> u32 {
         message.from().ok().and_then(|from| from.tag()).unwrap_or_default(),
         message.to().ok().and_then(|to| to.tag()).unwrap_or_default(),
         &number,
-        message.field(sip::Name::Route).map(|field| field.value).unwrap_or_default(),
+        message.field(Name::Route).map(|field| field.value).unwrap_or_default(),
     ]) as u32
 }
 
@@ -148,7 +185,7 @@ pub(crate) fn loop_hash(message: sip::Message<'_>, config: &Config) -> u32 {
 /// target, is no loop.
 pub(crate) fn loops(message: sip::Message<'_>, config: &Config) -> bool {
     let mut here = None;
-    message.values(sip::Name::Via).skip(1).any(|value| {
+    message.values(Name::Via).skip(1).any(|value| {
         let Some(branch) = sip::Via::parse(value.bytes).ok().and_then(|via| via.branch()) else {
             return false;
         };

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use routing::Seat;
+use routing::{Admission, Seat};
+
+use crate::slab::Id;
 
 /// Microseconds since an origin of the driver's choice; never runs backwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,26 +42,33 @@ pub struct Hop {
     pub tls: Option<Arc<routing::TlsPeer>>,
 }
 
-/// One received datagram, already indexed by the driver.
+impl Hop {
+    /// An address, from a listener, and nothing more.
+    pub fn to(listener: u8, address: SocketAddr) -> Hop {
+        Hop { listener, address, connection: None, only: false, tls: None }
+    }
+}
+
+/// One received message, already indexed by the driver.
 #[derive(Clone, Copy)]
-pub struct Datagram<'a> {
+pub struct Inbound<'a> {
     /// Index of the listener it came in by.
     pub listener: u8,
     /// Where it came from.
     pub source: SocketAddr,
-    /// Whether that source may place calls ([`Router::allowed`]).
-    pub allowed: bool,
+    /// The connection it came by.
+    pub connection: Option<Connection>,
+    /// What that source may do ([`Router::admit`]).
+    pub admission: Admission,
     /// The message.
     pub message: sip::Message<'a>,
 }
 
-/// A datagram to send.
+/// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// Index of the listener to send from.
-    pub listener: u8,
-    /// Where to.
-    pub destination: SocketAddr,
+    /// The way it goes.
+    pub hop: Hop,
     /// Its bytes, in [`Outbox::bytes`].
     pub range: Range<usize>,
 }
@@ -71,10 +80,16 @@ pub struct Question {
     pub context: ContextId,
     /// Who asks: source of the request.
     pub source: SocketAddr,
-    /// Whether a channel is to be taken (an INVITE that begins a call).
-    pub takes_channel: bool,
+    /// Whether it begins a call: takes a channel, and counts against the rate.
+    pub begins_call: bool,
+    /// Whether it may go by TLS alone (`sips:`).
+    pub secure: bool,
     /// Serial numbers of trunks that this request has tried already.
     pub tried: Vec<u32>,
+    /// The trunk whose further targets come first, and the serial numbers of those that it has tried (RFC 3263 §4.3).
+    pub again: Option<(Arc<str>, Vec<u32>)>,
+    /// The time.
+    pub now: Time,
     /// 64 random bits, for the draw.
     pub draw: u64,
 }
@@ -93,8 +108,69 @@ pub enum Answer {
 pub struct Target {
     /// The trunk, and the channel taken on it where one was asked for.
     pub seat: Seat,
-    /// The address to send to.
+    /// Which of its targets.
+    pub index: usize,
+}
+
+/// A REGISTER, to be decided by the registrar and answered by `Shard::reply`.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Whose it is; given back with the answer.
+    pub context: ContextId,
+    /// The shard that holds it.
+    pub shard: u16,
+    /// Index of the listener it came in by.
+    pub listener: u8,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The connection it came by.
+    pub connection: Option<Connection>,
+    /// The request.
+    pub request: Box<[u8]>,
+}
+
+/// "Where does this name lead?" (RFC 3263), for a request inside a dialog. Answered by `Shard::located`.
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    /// Whose it is; given back with the answer.
+    pub id: LookupId,
+    /// The shard that asks.
+    pub shard: u16,
+    /// The URI of the next hop.
+    pub uri: Box<[u8]>,
+}
+
+/// Names what waits for a [`Lookup`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupId {
+    /// A request with a transaction.
+    Request(ContextId),
+    /// An ACK, which has none.
+    Ack(u64),
+}
+
+/// A place that a name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// Where.
     pub address: SocketAddr,
+    /// How.
+    pub transport: sip::Transport,
+}
+
+/// An OPTIONS request to be sent (RFC 3261 §11), for [`crate::Shard::probe`].
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Given back with the outcome ([`Event::Probed`]).
+    pub token: u64,
+    /// The way it goes.
+    pub hop: Hop,
+    /// Its Request-URI.
+    pub request_uri: Box<str>,
+    /// URI of its From; none: our own address.
+    pub from: Option<Box<str>>,
+    /// Given up after this time without an answer, in milliseconds.
+    pub timeout: u64,
 }
 
 /// Names a response context of a shard; stale ones are recognised.
@@ -104,6 +180,18 @@ pub struct ContextId {
     pub(crate) generation: u32,
 }
 
+impl From<Id> for ContextId {
+    fn from(id: Id) -> ContextId {
+        ContextId { slot: id.slot, generation: id.generation }
+    }
+}
+
+impl From<ContextId> for Id {
+    fn from(id: ContextId) -> Id {
+        Id { slot: id.slot, generation: id.generation }
+    }
+}
+
 /// What the world may want to know of.
 #[derive(Debug)]
 pub enum Event {
@@ -111,20 +199,41 @@ pub enum Event {
     Attempt {
         /// The trunk.
         trunk: Arc<routing::Trunk>,
+        /// Which of its targets.
+        target: usize,
         /// Status code.
         status: u16,
         /// True where the code stands for silence or a send error.
         local: bool,
+        /// Whether the peer has said anything at all, were it provisional.
+        heard: bool,
+        /// Retry-After of a 503, in seconds.
+        retry_after: Option<u32>,
+    },
+    /// A request of more than 1300 bytes went by UDP, as there was no other way (RFC 3261 §18.1.1).
+    Oversized,
+    /// The outcome of a [`Probe`].
+    Probed {
+        /// As it was given.
+        token: u64,
+        /// Status code; none for silence.
+        status: Option<u16>,
+        /// It could not even be sent.
+        unsent: bool,
+        /// Retry-After of a 503, in seconds.
+        retry_after: Option<u32>,
+        /// From the request to its answer, in microseconds.
+        round_trip: u64,
     },
     /// A final answer towards the caller of an INVITE that began a call.
     Answered {
         /// Status code.
         status: u16,
     },
-    /// A call was refused without asking any trunk, or after all failed.
+    /// A request was refused without asking any trunk, or after all failed.
     Refused {
-        /// One of a fixed set: `dialog`, `draining`, `extension`, `forbidden`, `hops`, `loop`, `malformed`,
-        /// `method`, `no_trunk`, `overload`, `scheme`.
+        /// One of a fixed set: `breadth`, `dialog`, `draining`, `extension`, `forbidden`, `hops`, `loop`, `malformed`,
+        /// `method`, `no_trunk`, `overload`, `privacy`.
         cause: &'static str,
         /// Source of the request.
         source: SocketAddr,
@@ -137,6 +246,11 @@ pub enum Event {
     Silenced {
         /// As in [`Event::Refused`].
         cause: &'static str,
+    },
+    /// A stream connection has ended; the driver's own.
+    Closed {
+        /// The connection.
+        connection: Connection,
     },
     /// A call ended without its BYE.
     Lost {
@@ -151,10 +265,14 @@ pub enum Event {
 
 /// What a driver asks the world on behalf of its shards. Must never block.
 pub trait Router: Send + Sync {
-    /// Whether this source may place calls.
-    fn allowed(&self, source: std::net::IpAddr) -> bool;
+    /// What a source may do; `names` are those of its verified certificate, in lower case.
+    fn admit(&self, source: std::net::IpAddr, names: &[Box<str>]) -> Admission;
     /// Where a request goes.
     fn route(&self, question: &Question) -> Answer;
+    /// Takes a REGISTER; its answer comes later, or never.
+    fn register(&self, registration: Registration);
+    /// Takes a name to resolve; its answer comes later, or never.
+    fn locate(&self, lookup: Lookup);
     /// Tells an event.
     fn event(&self, event: Event);
 }
@@ -162,12 +280,16 @@ pub trait Router: Send + Sync {
 /// Collects the outputs of shards.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Arena of the datagrams to send.
+    /// Arena of the messages to send.
     pub bytes: Vec<u8>,
-    /// The datagrams, in order.
+    /// The messages, in order.
     pub sends: Vec<Transmit>,
     /// Questions, to be answered before the next input of the same shard.
     pub questions: Vec<Question>,
+    /// REGISTERs, to be answered at any time.
+    pub registrations: Vec<Registration>,
+    /// Names to be resolved at any time.
+    pub lookups: Vec<Lookup>,
     /// Events.
     pub events: Vec<Event>,
 }
@@ -178,15 +300,23 @@ impl Outbox {
         self.bytes.clear();
         self.sends.clear();
         self.questions.clear();
+        self.registrations.clear();
+        self.lookups.clear();
         self.events.clear();
     }
 
-    /// Appends one datagram, written by `write` at the end of the arena.
-    pub fn send(&mut self, listener: u8, destination: SocketAddr, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+    /// Appends one message, written by `write` at the end of the arena.
+    pub fn send(&mut self, hop: &Hop, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let range = start..self.bytes.len();
-        self.sends.push(Transmit { listener, destination, range: range.clone() });
+        self.sends.push(Transmit { hop: hop.clone(), range: range.clone() });
         range
+    }
+
+    /// Takes the last message back.
+    pub(crate) fn unsend(&mut self, range: &Range<usize>) {
+        self.sends.pop();
+        self.bytes.truncate(range.start);
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::edits::{Edits, decimal, span_in};
 use crate::keys::hex;
-use crate::{Keys, via};
+use crate::{Keys, identity, via};
 
 /// An answer of our own.
 pub(crate) struct Reply<'a> {
@@ -80,29 +80,56 @@ fn to_tag(message: sip::Message<'_>, keys: &Keys) -> u64 {
     ])
 }
 
-/// Writes a response as it goes upstream: without our Via, and with another status line where
-/// `status` differs from the one it has (a lone 503 becomes 500, §16.7 step 6).
-pub(crate) fn forward(message: sip::Message<'_>, status: u16, edits: &mut Edits, out: &mut Vec<u8>) {
+/// How a response changes on its way upstream, beside losing our Via.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upstream {
+    /// Status code to show: a lone 503 becomes 500 (§16.7 step 6).
+    pub status: u16,
+    /// Whether asserted identities pass.
+    pub trusted: bool,
+    /// The Session-Expires that we had put into the request, where the answer has none and the caller can refresh the session
+    /// (RFC 4028 §8.2).
+    pub session: Option<u32>,
+}
+
+/// Writes a response as it goes upstream.
+pub(crate) fn forward(message: sip::Message<'_>, upstream: &Upstream, edits: &mut Edits, out: &mut Vec<u8>) {
     edits.clear();
     via::pop(message, edits);
     if let sip::StartLine::Response { status: old, reason } = message.start()
-        && old != status
+        && old != upstream.status
     {
         let end = span_in(message.bytes(), reason).end;
         let start = message.bytes().windows(8).position(|window| window == b"SIP/2.0 ").unwrap_or(0);
         edits.replace(start..end, |out| {
             out.extend_from_slice(b"SIP/2.0 ");
-            decimal(out, u64::from(status));
+            decimal(out, u64::from(upstream.status));
             out.push(b' ');
-            out.extend_from_slice(reason_phrase(status).as_bytes());
+            out.extend_from_slice(reason_phrase(upstream.status).as_bytes());
+        });
+    }
+    if !upstream.trusted {
+        identity::withhold(message, edits);
+    }
+    if let Some(seconds) = upstream.session {
+        edits.insert(message.headers_start(), |out| {
+            out.extend_from_slice(b"Require: timer\r\nSession-Expires: ");
+            decimal(out, u64::from(seconds));
+            out.extend_from_slice(b";refresher=uac\r\n");
         });
     }
     edits.apply(message.bytes(), out);
 }
 
 /// Writes a request that stays on this hop, CANCEL or the ACK of a non-2xx, from the INVITE as we
-/// sent it (RFC 3261 §9.1, §17.1.1.3). `to` is the To line of the response, for an ACK.
-pub(crate) fn hop_request(invite: sip::Message<'_>, method: sip::Method<'_>, to: Option<&[u8]>, out: &mut Vec<u8>) {
+/// sent it (RFC 3261 §9.1, §17.1.1.3). `to` is the To line of the response, for an ACK; `extra` are further lines.
+pub(crate) fn hop_request(
+    invite: sip::Message<'_>,
+    method: sip::Method<'_>,
+    to: Option<&[u8]>,
+    extra: &[u8],
+    out: &mut Vec<u8>,
+) {
     let whole = invite.bytes();
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
@@ -126,7 +153,9 @@ pub(crate) fn hop_request(invite: sip::Message<'_>, method: sip::Method<'_>, to:
             _ => {}
         }
     }
-    out.extend_from_slice(b"Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n");
+    out.extend_from_slice(b"Max-Forwards: 70\r\n");
+    out.extend_from_slice(extra);
+    out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
 }
 
 /// The words of RFC 3261 §21 for the codes that we send.
@@ -141,6 +170,7 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         416 => "Unsupported URI Scheme",
         420 => "Bad Extension",
+        440 => "Max-Breadth Exceeded",
         481 => "Call/Transaction Does Not Exist",
         482 => "Loop Detected",
         483 => "Too Many Hops",

@@ -1,21 +1,23 @@
 //! Responses (RFC 3261 §16.7), and datagrams that came back.
 
-use std::sync::Arc;
+use sip::Name;
 
 use crate::call::{Call, Leg};
-use crate::client::{Cancel, Client, State};
+use crate::client::{Cancel, Client, ProbeOf, State};
 use crate::context::{Context, Tags};
-use crate::reply;
+use crate::reply::{self, Upstream};
 use crate::requests::dialog_tags;
 use crate::server::Server;
-use crate::shard::Shard;
+use crate::shard::{Failure, Shard};
 use crate::slab::Id;
-use crate::{Event, Outbox, Time};
+use crate::{Event, Outbox, Target, Time};
 
 /// Shorter session intervals than RFC 4028 §5 allows do not end a call.
 const SHORTEST_SESSION: u64 = 90;
 /// Grace after a session timer has run out, in seconds: the BYE of the party that noticed may be under way.
 const SESSION_GRACE: u64 = 32;
+/// Why an attempt is cancelled when another has been answered (RFC 3326 §2).
+const ELSEWHERE: &[u8] = b"Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n";
 
 impl Shard {
     pub(crate) fn on_response(&mut self, now: Time, message: sip::Message<'_>, out: &mut Outbox) {
@@ -25,6 +27,13 @@ impl Shard {
         let (id, Some(status), Ok(cseq)) = (branch.client, message.status(), message.cseq()) else {
             return;
         };
+        if let Some(probe) = self.clients.get(id).and_then(|client| client.probe) {
+            if status >= 200 {
+                self.clients.remove(id);
+                self.probed(now, probe, message, out);
+            }
+            return;
+        }
         // Without a second Via it has no way on; without these it cannot be matched upstream.
         let complete = message.values(sip::Name::Via).nth(1).is_some()
             && message.from().is_ok()
@@ -42,6 +51,7 @@ impl Shard {
         if !complete || (cseq.method == sip::Method::Invite) != client.invite {
             return;
         }
+        client.heard = true;
         match (status, client.invite) {
             (100..=199, _) => self.on_provisional(now, id, status, message, out),
             (200..=299, true) => self.on_success(now, id, status, message, out),
@@ -57,21 +67,23 @@ impl Shard {
             return;
         }
         client.provisional(status, now, &config);
-        let (context_id, abandoned) = (client.context, client.abandoned);
-        let cancel = matches!(client.cancel, Cancel::Wanted);
+        let (context_id, abandoned, trusted) = (client.context, client.abandoned, client.trusted);
+        let cancel = if let Cancel::Wanted { reason } = &client.cancel { Some(reason.clone()) } else { None };
         self.arm_client(id);
-        if cancel {
-            self.cancel_client(now, id, out);
+        if let Some(reason) = cancel {
+            self.cancel_client(now, id, &reason, out);
         }
         let Some(context) = self.contexts.get_mut(context_id) else {
             return;
         };
-        if status == 100 || abandoned || context.server.is_final() {
+        // Nothing but 100 is provisional for other methods, and that stays on its hop (RFC 4320 §4.1).
+        if status == 100 || abandoned || context.server.is_final() || !context.invite {
             return;
         }
-        context.rang |= context.invite;
+        context.rang = true;
         let edits = &mut self.edits;
-        let range = out.send(context.listener, context.reply_to, |out| reply::forward(message, status, edits, out));
+        let upstream = Upstream { status, trusted: trusted && context.trusted, session: None };
+        let range = out.send(&context.reply, |out| reply::forward(message, &upstream, edits, out));
         context.server = Server::Proceeding { last: out.bytes[range].into() };
         if let Some(call) = context.call.filter(|_| context.begins_call).and_then(|call| self.calls.get_mut(call)) {
             call.ringing = true;
@@ -93,33 +105,36 @@ impl Shard {
             return;
         };
         let (call_id, begins_call) = (context.call, context.begins_call);
+        let answered = message.seconds(Name::SessionExpires);
+        let session = context.session.filter(|_| context.timer && answered.is_none());
+        let upstream = Upstream { status, trusted: client.trusted && context.trusted, session };
         if begins_call {
             if first && let Some(seat) = &client.seat {
-                out.events.push(Event::Attempt { trunk: seat.trunk().clone(), status, local: false });
+                out.events.push(answer_of(seat, client.target, status, message));
             }
             if let Some(call) = call_id.and_then(|call| self.calls.get_mut(call)) {
                 stand(call, client, message, now, config.max_call);
             }
         }
         if let Some(call) = call_id.and_then(|call| self.calls.get_mut(call)) {
-            refresh(call, message, now);
+            refresh(call, answered.or(session), now);
         }
         if let Some(call) = call_id {
             self.arm_call(call);
         }
         self.arm_client(id);
         let mut edits = std::mem::take(&mut self.edits);
-        let write = |out: &mut Vec<u8>| reply::forward(message, status, &mut edits, out);
+        let write = |out: &mut Vec<u8>| reply::forward(message, &upstream, &mut edits, out);
         match self.contexts.get_mut(context_id) {
             Some(context) if context.server.is_final() => {
-                out.send(context.listener, context.reply_to, write);
+                out.send(&context.reply, write);
             }
             Some(context) => {
                 // Another attempt may still be awaited, when this answer is of one given up before.
                 let other = context.current.filter(|current| *current != id);
                 self.answer_with(now, context_id, status, write, out);
                 if let Some(other) = other {
-                    self.abandon(now, other, out);
+                    self.abandon(now, other, ELSEWHERE, out);
                 }
             }
             None => {}
@@ -133,7 +148,7 @@ impl Shard {
         let request = match &client.state {
             State::Calling { request, .. } | State::Proceeding { request, .. } => request,
             State::Completed { ack, .. } => {
-                out.send(client.listener, client.destination, |out| out.extend_from_slice(ack));
+                out.send(&client.hop, |out| out.extend_from_slice(ack));
                 return;
             }
             State::Accepted { .. } => return,
@@ -143,21 +158,21 @@ impl Shard {
         }
         let invite = self.kept.message(request);
         let to = message.field(sip::Name::To).map(|field| &message.bytes()[field.line]);
-        let range = out.send(client.listener, client.destination, |out| {
-            reply::hop_request(invite, sip::Method::Ack, to, out);
+        let range = out.send(&client.hop, |out| {
+            reply::hop_request(invite, sip::Method::Ack, to, b"", out);
         });
-        let timer_d = now.plus_millis(64 * self.config.t1);
+        let timer_d = if self.config.is_reliable(&client.hop) { now } else { now.plus_millis(64 * self.config.t1) };
         client.state = State::Completed { ack: out.bytes[range].into(), timer_d };
-        let (context, abandoned, seat) = (client.context, client.abandoned, client.seat.take());
+        let ended = Ended::of(client);
         self.arm_client(id);
-        self.failed(now, context, abandoned, seat, status, message, out);
+        self.failed(now, ended, status, message, out);
     }
 
     /// Final answer to anything but INVITE. Its transaction ends at once: repeats fall out by the generation.
     fn on_final(&mut self, now: Time, id: Id, status: u16, message: sip::Message<'_>, out: &mut Outbox) {
-        let Some(client) = self.clients.remove(id) else { return };
+        let Some(mut client) = self.clients.remove(id) else { return };
         if status >= 300 {
-            return self.failed(now, client.context, client.abandoned, client.seat, status, message, out);
+            return self.failed(now, Ended::of(&mut client), status, message, out);
         }
         let Some(context) = self.contexts.get_mut(client.context) else {
             return;
@@ -166,8 +181,12 @@ impl Shard {
             return;
         }
         let (call, ends_leg) = (context.call, context.ends_leg.take());
+        let upstream = Upstream { status, trusted: client.trusted && context.trusted, session: None };
+        if let Some(seat) = &client.seat {
+            out.events.push(answer_of(seat, client.target, status, message));
+        }
         let mut edits = std::mem::take(&mut self.edits);
-        self.answer_with(now, client.context, status, |out| reply::forward(message, status, &mut edits, out), out);
+        self.answer_with(now, client.context, status, |out| reply::forward(message, &upstream, &mut edits, out), out);
         self.edits = edits;
         let Some(call_id) = call else { return };
         match ends_leg {
@@ -175,7 +194,7 @@ impl Shard {
             None => {
                 if let Some(call) = self.calls.get_mut(call_id) {
                     if cseq_is_update(message) {
-                        refresh(call, message, now);
+                        refresh(call, message.seconds(Name::SessionExpires), now);
                     }
                     self.arm_call(call_id);
                 }
@@ -183,37 +202,34 @@ impl Shard {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // what is left of a client transaction that has ended
-    fn failed(
-        &mut self,
-        now: Time,
-        context_id: Id,
-        abandoned: bool,
-        seat: Option<routing::Seat>,
-        status: u16,
-        message: sip::Message<'_>,
-        out: &mut Outbox,
-    ) {
-        if abandoned {
+    fn failed(&mut self, now: Time, ended: Ended, status: u16, message: sip::Message<'_>, out: &mut Outbox) {
+        if ended.abandoned {
             return;
         }
-        let mut response = Vec::with_capacity(message.bytes().len());
+        let believed = self.contexts.get(ended.context).is_some_and(|context| context.trusted);
         let shown = if status == 503 { 500 } else { status };
-        reply::forward(message, shown, &mut self.edits, &mut response);
-        match seat {
+        let upstream = Upstream { status: shown, trusted: ended.trusted && believed, session: None };
+        let mut response = Vec::with_capacity(message.bytes().len());
+        reply::forward(message, &upstream, &mut self.edits, &mut response);
+        let response = Some(response.as_slice());
+        match ended.seat {
             Some(mut seat) => {
                 seat.release();
-                let trunk = seat.trunk().clone();
-                out.events.push(Event::Attempt { trunk, status, local: false });
-                self.attempt_failed(now, context_id, &seat, status, Some(&response), out);
+                let event = answer_of(&seat, ended.target, status, message);
+                // A 503 speaks for one target (RFC 3263 §4.3), unless it asks for a rest: that is the trunk's.
+                let next_target = status == 503 && matches!(event, Event::Attempt { retry_after: None, .. });
+                out.events.push(event);
+                let reroutes = seat.trunk().reroutes_on(status, message.q850_cause());
+                self.conclude(now, ended.context, &Failure { status, response, reroutes, next_target }, out);
             }
             None => {
                 // A challenged BYE comes again; any other answer ends the leg.
-                let ends = self.contexts.get_mut(context_id).and_then(|context| {
+                let ends = self.contexts.get_mut(ended.context).and_then(|context| {
                     let tags = context.ends_leg.take().filter(|_| !matches!(status, 401 | 407))?;
                     Some((context.call?, tags))
                 });
-                self.conclude(now, context_id, false, status, Some(&response), out);
+                let failure = Failure { status, response, reroutes: false, next_target: false };
+                self.conclude(now, ended.context, &failure, out);
                 if let Some((call, tags)) = ends {
                     self.end_leg(call, &tags);
                 }
@@ -239,8 +255,8 @@ impl Shard {
         }
     }
 
-    /// Waits for an attempt no longer: its channel is free, its INVITE cancelled.
-    pub(crate) fn abandon(&mut self, now: Time, id: Id, out: &mut Outbox) {
+    /// Waits for an attempt no longer: its channel is free, its INVITE cancelled with these Reason lines.
+    pub(crate) fn abandon(&mut self, now: Time, id: Id, reason: &[u8], out: &mut Outbox) {
         let until = now.plus_millis(64 * self.config.t1);
         if let Some(client) = self.clients.get_mut(id) {
             client.abandoned = true;
@@ -252,11 +268,11 @@ impl Shard {
                 *at = until;
             }
         }
-        self.cancel_client(now, id, out);
+        self.cancel_client(now, id, reason, out);
         self.arm_client(id);
     }
 
-    /// A datagram that this shard sent came back; `bytes` is its beginning (RFC 3261 §18.4).
+    /// A message that this shard sent came back, or its connection failed; `bytes` is its beginning (RFC 3261 §18.4).
     pub fn undeliverable(&mut self, now: Time, bytes: &[u8], out: &mut Outbox) {
         if bytes.starts_with(b"SIP/2.0") || bytes.starts_with(b"CANCEL") || bytes.starts_with(b"ACK") {
             return;
@@ -269,36 +285,84 @@ impl Shard {
         if !matches!(client.state, State::Calling { .. }) {
             return;
         }
+        if client.large && !client.abandoned {
+            return self.shrink(now, id, out);
+        }
         self.attempt_over(now, id, 503, out);
+    }
+
+    /// The large form of a request could not go by TCP: it goes by UDP as it is (§18.1.1).
+    fn shrink(&mut self, now: Time, id: Id, out: &mut Outbox) {
+        let Some(client) = self.clients.remove(id) else { return };
+        let Some(context) = self.contexts.get_mut(client.context) else { return };
+        context.small_only = true;
+        context.current = None;
+        if let Some(seat) = client.seat {
+            self.forward_to_trunk(now, client.context, Target { seat, index: client.target }, out);
+        }
     }
 
     /// A client transaction ends without an answer: by silence (408) or a send error (503).
     pub(crate) fn attempt_over(&mut self, now: Time, id: Id, status: u16, out: &mut Outbox) {
-        let Some(client) = self.clients.remove(id) else { return };
-        if client.abandoned {
-            return;
+        let Some(mut client) = self.clients.remove(id) else { return };
+        if let Some(ProbeOf { token, sent }) = client.probe {
+            let round_trip = now.0.saturating_sub(sent.0);
+            let unsent = status == 503;
+            out.events.push(Event::Probed { token, status: None, unsent, retry_after: None, round_trip });
+        } else if !client.abandoned {
+            self.gave_up(now, &Ended::of(&mut client), status, out);
         }
-        self.gave_up(now, client.context, client.seat.as_ref().map(|seat| seat.trunk().clone()), status, out);
     }
 
-    pub(crate) fn gave_up(
-        &mut self,
-        now: Time,
-        context_id: Id,
-        trunk: Option<Arc<routing::Trunk>>,
-        status: u16,
-        out: &mut Outbox,
-    ) {
-        if let Some(trunk) = trunk {
-            out.events.push(Event::Attempt { trunk, status, local: true });
+    pub(crate) fn gave_up(&mut self, now: Time, ended: &Ended, status: u16, out: &mut Outbox) {
+        if let Some(seat) = &ended.seat {
+            let (trunk, target, heard) = (seat.trunk().clone(), ended.target, ended.heard);
+            out.events.push(Event::Attempt { trunk, target, status, local: true, heard, retry_after: None });
         }
         let ends =
-            self.contexts.get_mut(context_id).and_then(|context| Some((context.call?, context.ends_leg.take()?)));
-        self.conclude(now, context_id, true, status, None, out);
+            self.contexts.get_mut(ended.context).and_then(|context| Some((context.call?, context.ends_leg.take()?)));
+        // A peer that was heard lives: what was not answered is the trunk's, not the target's.
+        let failure = Failure { status, response: None, reroutes: true, next_target: !ended.heard };
+        self.conclude(now, ended.context, &failure, out);
         if let Some((call, tags)) = ends {
             self.end_leg(call, &tags);
         }
     }
+}
+
+/// What is left of a client transaction that has ended.
+pub(crate) struct Ended {
+    pub context: Id,
+    pub abandoned: bool,
+    pub seat: Option<routing::Seat>,
+    pub target: usize,
+    pub trusted: bool,
+    pub heard: bool,
+}
+
+impl Ended {
+    /// Takes the seat along.
+    pub fn of(client: &mut Client) -> Ended {
+        let seat = client.seat.take();
+        Ended { seat, ..Ended::told(client) }
+    }
+
+    /// Leaves the seat, as the attempt may be answered yet.
+    pub fn told(client: &Client) -> Ended {
+        Ended {
+            context: client.context,
+            abandoned: client.abandoned,
+            seat: client.seat.as_ref().map(|seat| routing::Seat::without_channel(seat.trunk())),
+            target: client.target,
+            trusted: client.trusted,
+            heard: client.heard,
+        }
+    }
+}
+
+fn answer_of(seat: &routing::Seat, target: usize, status: u16, message: sip::Message<'_>) -> Event {
+    let retry_after = message.seconds(Name::RetryAfter).filter(|_| status == 503);
+    Event::Attempt { trunk: seat.trunk().clone(), target, status, local: false, heard: true, retry_after }
 }
 
 /// A leg stands from its first 2xx.
@@ -328,17 +392,12 @@ fn stand(call: &mut Call, client: &mut Client, message: sip::Message<'_>, now: T
         trunk,
         tag: tag.into(),
         contact: message.contact().and_then(Result::ok).map(|contact| contact.uri).unwrap_or_default().into(),
-        address: client.destination,
-        listener: client.listener,
+        hop: client.hop.clone(),
     });
 }
 
-/// Notes the session timer that a 2xx agrees on, or that there is none (RFC 4028 §8.2).
-fn refresh(call: &mut Call, message: sip::Message<'_>, now: Time) {
-    let seconds = message.field(sip::Name::SessionExpires).and_then(|field| {
-        let digits = field.value.split(|b| !b.is_ascii_digit()).next()?;
-        std::str::from_utf8(digits).ok()?.parse::<u32>().ok()
-    });
+/// Notes the session timer that a 2xx agrees on, in seconds, or that there is none (RFC 4028 §8.2).
+fn refresh(call: &mut Call, seconds: Option<u32>, now: Time) {
     call.session_until =
         seconds.map(|seconds| now.plus_millis((u64::from(seconds).max(SHORTEST_SESSION) + SESSION_GRACE) * 1000));
 }

@@ -29,13 +29,14 @@ pub(crate) struct Resend {
 }
 
 impl Resend {
-    pub fn start(now: Time, interval: u64) -> Resend {
-        Resend { at: now.plus_millis(interval), interval }
+    /// Over a reliable transport nothing is sent again.
+    pub fn start(now: Time, interval: u64, reliable: bool) -> Resend {
+        Resend { at: if reliable { Time(u64::MAX) } else { now.plus_millis(interval) }, interval }
     }
 
     /// The next one: twice the interval, at most `cap`.
     pub fn next(self, now: Time, cap: u64) -> Resend {
-        Resend::start(now, (self.interval * 2).min(cap))
+        Resend::start(now, (self.interval * 2).min(cap), false)
     }
 }
 
@@ -68,21 +69,25 @@ impl Server {
     }
 
     /// After a final answer.
-    pub fn answered(invite: bool, status: u16, response: &[u8], now: Time, config: &Config) -> Server {
+    pub fn answered(invite: bool, reliable: bool, status: u16, response: &[u8], now: Time, config: &Config) -> Server {
         let life = now.plus_millis(64 * config.t1);
         match (invite, status) {
             (true, 200..=299) => Server::Accepted { timer_l: life },
             (true, _) => {
-                Server::Completed { response: response.into(), resend: Resend::start(now, config.t1), timer_h: life }
+                let resend = Resend::start(now, config.t1, reliable);
+                Server::Completed { response: response.into(), resend, timer_h: life }
             }
+            // Nothing is repeated over a reliable transport (timer J is zero).
+            (false, _) if reliable => Server::Replied { response: Box::default(), timer_j: now },
             (false, _) => Server::Replied { response: response.into(), timer_j: life },
         }
     }
 
     /// An ACK that matches. True: it belongs to a 2xx and must go on end to end, as some peers reuse the branch.
-    pub fn ack(self, now: Time, config: &Config) -> (Server, bool) {
+    pub fn ack(self, now: Time, config: &Config, reliable: bool) -> (Server, bool) {
+        let timer_i = if reliable { now } else { now.plus_millis(config.t4) };
         match self {
-            Server::Completed { .. } => (Server::Confirmed { timer_i: now.plus_millis(config.t4) }, false),
+            Server::Completed { .. } => (Server::Confirmed { timer_i }, false),
             Server::Accepted { .. } => (self, true),
             other => (other, false),
         }

@@ -1,6 +1,6 @@
 //! The state of one shard, and the steps that requests, responses and timers share.
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -9,6 +9,7 @@ use routing::Seat;
 use crate::call::{Call, CallView};
 use crate::client::{Cancel, Client, State};
 use crate::context::Context;
+use crate::dialogs::HeldAck;
 use crate::edits::Edits;
 use crate::forward::{self, BranchText, Forward};
 use crate::keys::{Branch, Token};
@@ -17,7 +18,7 @@ use crate::route::Path;
 use crate::server::{Resend, Server};
 use crate::slab::{Id, Slab};
 use crate::wheel::{Owner, Wheel};
-use crate::{Answer, Config, ContextId, Event, Outbox, Question, Target, Time};
+use crate::{Answer, Config, Connection, ContextId, Event, Hop, Outbox, Question, Target, Time};
 
 /// One shard of the proxy: a single-threaded state machine.
 #[derive(Debug)]
@@ -38,13 +39,30 @@ pub struct Shard {
     pub(crate) target: Vec<u8>,
     /// Index for messages that we kept.
     pub(crate) kept: sip::Index,
+    /// ACKs whose next hop is being resolved.
+    pub(crate) acks: VecDeque<HeldAck>,
+    pub(crate) serial: u64,
     draws: u64,
 }
 
-/// Where a request inside a dialog, or its ACK, goes.
-pub(crate) struct Hop {
-    pub destination: SocketAddr,
-    pub listener: u8,
+/// What an attempt is made of, beside its message.
+pub(crate) struct Attempt {
+    pub hop: Hop,
+    /// The trunk, and which of its targets; none inside a dialog.
+    pub seat: Option<(Seat, usize)>,
+    /// Whether the peer may hear asserted identities, and is believed in its own.
+    pub trusted: bool,
+}
+
+/// An attempt that ended without an answer, or with one that is no success.
+pub(crate) struct Failure<'a> {
+    pub status: u16,
+    /// The answer as it would go upstream; none for silence and send errors.
+    pub response: Option<&'a [u8]>,
+    /// Whether the next trunk may be tried.
+    pub reroutes: bool,
+    /// Whether another target of the same trunk may be (RFC 3263 §4.3).
+    pub next_target: bool,
 }
 
 impl Shard {
@@ -64,6 +82,8 @@ impl Shard {
             key: Vec::new(),
             target: Vec::new(),
             kept: sip::Index::new(),
+            acks: VecDeque::new(),
+            serial: 0,
             draws: seed,
         }
     }
@@ -90,7 +110,7 @@ impl Shard {
 
     /// Answers a [`Question`] of this shard. A stale one is ignored, and its channel given back.
     pub fn answer(&mut self, now: Time, context: ContextId, answer: Answer, out: &mut Outbox) {
-        let id = Id { slot: context.slot, generation: context.generation };
+        let id = Id::from(context);
         let waits =
             self.contexts.get(id).is_some_and(|context| context.current.is_none() && !context.server.is_final());
         if !waits {
@@ -102,35 +122,63 @@ impl Shard {
         }
     }
 
-    pub(crate) fn ask(&mut self, id: Id, out: &mut Outbox) {
+    /// 64 bits that peers cannot foresee.
+    pub(crate) fn draw(&mut self) -> u64 {
         self.draws = self.draws.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let draw = self.config.keys.hash(&[&self.draws.to_be_bytes()]);
+        self.config.keys.hash(&[&self.draws.to_be_bytes()])
+    }
+
+    pub(crate) fn ask(&mut self, now: Time, id: Id, out: &mut Outbox) {
+        let draw = self.draw();
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
         context.current = None;
         out.questions.push(Question {
-            context: ContextId { slot: id.slot, generation: id.generation },
+            context: id.into(),
             source: context.source,
-            takes_channel: context.begins_call,
+            begins_call: context.begins_call,
+            secure: context.secure,
             tried: context.tried.clone(),
+            again: context.targets.clone(),
+            now,
             draw,
         });
     }
 
-    fn forward_to_trunk(&mut self, now: Time, id: Id, target: Target, out: &mut Outbox) {
+    pub(crate) fn forward_to_trunk(&mut self, now: Time, id: Id, target: Target, out: &mut Outbox) {
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
         let trunk = target.seat.trunk().clone();
-        context.tried.push(trunk.live().serial());
-        let listener = self.config.listener_towards(target.address, context.listener);
+        let Some(chosen) = trunk.targets.get(target.index) else { return };
+        context.attempts += 1;
+        if !context.tried.contains(&trunk.live().serial()) {
+            context.tried.push(trunk.live().serial());
+            context.targets = None;
+        }
+        if trunk.targets.len() > 1 {
+            let tried = context.targets.get_or_insert_with(|| (trunk.id.clone(), Vec::new()));
+            tried.1.push(chosen.live.serial());
+        }
+        let place = &chosen.place;
+        let listener = self.config.listener_towards(place.address, place.transport, context.reply.listener);
         if let Some(call) = context.call.and_then(|call| self.calls.get_mut(call)) {
             call.trying = Some(trunk.clone());
         }
         let Some(listener) = listener else {
-            out.events.push(Event::Attempt { trunk, status: 503, local: true });
-            return self.attempt_failed(now, id, &target.seat, 503, None, out);
+            let (target, status) = (target.index, 503);
+            let unsent = Event::Attempt { trunk, target, status, local: true, heard: false, retry_after: None };
+            out.events.push(unsent);
+            let failure = Failure { status, response: None, reroutes: true, next_target: true };
+            return self.conclude(now, id, &failure, out);
+        };
+        let hop = Hop {
+            listener,
+            address: place.address,
+            connection: place.connection.map(Connection),
+            only: place.only,
+            tls: place.tls.clone(),
         };
         let Some(request) = context.request.take() else { return };
         if self.kept.parse(&request).is_ok() {
@@ -139,8 +187,8 @@ impl Shard {
             let mut uri = std::mem::take(&mut self.target);
             uri.clear();
             forward::trunk_target(message.request_uri().unwrap_or_default(), &trunk, &mut uri);
-            let hop = Hop { destination: target.address, listener };
-            self.send_request(now, id, message, &hop, Some(&uri), Some(target.seat), out);
+            let attempt = Attempt { hop, trusted: trunk.facts.trusted, seat: Some((target.seat, target.index)) };
+            self.send_request(now, id, message, attempt, Some(&uri), out);
             self.target = uri;
             self.kept = kept;
         }
@@ -150,33 +198,38 @@ impl Shard {
     }
 
     /// Makes a client transaction for a context and sends its request (§16.6 steps 8 to 11).
-    #[allow(clippy::too_many_arguments)] // the parts of one step; a struct would only rename them
     pub(crate) fn send_request(
         &mut self,
         now: Time,
         id: Id,
         message: sip::Message<'_>,
-        hop: &Hop,
+        attempt: Attempt,
         target: Option<&[u8]>,
-        seat: Option<Seat>,
         out: &mut Outbox,
     ) {
         let config = self.config.clone();
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
+        let Attempt { mut hop, seat, trusted } = attempt;
         let until = now.plus_millis(64 * config.t1);
         let setup_until = seat.is_some().then(|| now.plus_millis(config.setup_timeout));
         let makes_dialog = context.begins_call
             || matches!(message.method(), Some(sip::Method::Invite | sip::Method::Subscribe | sip::Method::Refer));
         let record = makes_dialog
             .then(|| Token { shard: self.index, call: context.call.unwrap_or(Id { slot: u32::MAX, generation: 0 }) });
+        let (seat, target_index) = seat.map_or((None, 0), |(seat, at)| (Some(seat), at));
+        let by_tcp = seat.as_ref().is_some_and(|seat| seat.trunk().facts.large_over_tcp) && !context.small_only;
         let client = self.clients.insert(Client {
             context: id,
             invite: context.invite,
-            listener: hop.listener,
-            destination: hop.destination,
+            hop: hop.clone(),
             seat,
+            target: target_index,
+            trusted,
+            heard: false,
+            large: false,
+            probe: None,
             state: State::Accepted { timer_m: until },
             cancel: Cancel::No,
             abandoned: false,
@@ -185,10 +238,13 @@ impl Shard {
         });
         context.current = Some(client);
         let branch = Branch { shard: self.index, client, loop_hash: forward::loop_hash(message, &config) };
-        let forward = Forward {
+        let mut forward = Forward {
             config: &config,
             source: context.source,
-            came_by: context.listener,
+            trusted: trusted && context.trusted,
+            secure: context.secure,
+            session: context.session,
+            came_by: context.reply.listener,
             leaves_by: hop.listener,
             target,
             branch: BranchText::Client(branch),
@@ -196,40 +252,32 @@ impl Shard {
         };
         let path = Path::read(message, &config);
         let edits = &mut self.edits;
-        let range = out.send(hop.listener, hop.destination, |out| {
-            forward::write(message, &path, &forward, edits, out);
-        });
+        let mut range = out.send(&hop, |out| forward::write(message, &path, &forward, edits, out));
+        let mut large = false;
+        if range.len() > LARGEST_DATAGRAM && !config.is_reliable(&hop) {
+            // Anything larger goes by a transport with congestion control (RFC 3261 §18.1.1).
+            match config.listener_towards(hop.address, sip::Transport::Tcp, hop.listener).filter(|_| by_tcp) {
+                Some(listener) => {
+                    hop.listener = listener;
+                    forward.leaves_by = listener;
+                    out.unsend(&range);
+                    range = out.send(&hop, |out| forward::write(message, &path, &forward, edits, out));
+                    large = true;
+                }
+                None => out.events.push(Event::Oversized),
+            }
+        }
         if let Some(client) = self.clients.get_mut(client) {
-            client.state =
-                State::Calling { request: out.bytes[range].into(), resend: Resend::start(now, config.t1), until };
+            let resend = Resend::start(now, config.t1, config.is_reliable(&hop));
+            client.state = State::Calling { request: out.bytes[range].into(), resend, until };
+            client.hop = hop;
+            client.large = large;
         }
         self.arm_client(client);
     }
 
-    /// An attempt ended without success: keeps its answer and tries the next trunk, or ends.
-    pub(crate) fn attempt_failed(
-        &mut self,
-        now: Time,
-        id: Id,
-        seat: &Seat,
-        status: u16,
-        response: Option<&[u8]>,
-        out: &mut Outbox,
-    ) {
-        let reroutes = seat.trunk().reroutes_on(status) || (response.is_none() && matches!(status, 408 | 503));
-        self.conclude(now, id, reroutes, status, response, out);
-    }
-
-    /// The same, where `reroutes` says whether the next trunk may be tried at all.
-    pub(crate) fn conclude(
-        &mut self,
-        now: Time,
-        id: Id,
-        reroutes: bool,
-        status: u16,
-        response: Option<&[u8]>,
-        out: &mut Outbox,
-    ) {
+    /// An attempt ended without success: keeps its answer and tries the next target or trunk, or ends.
+    pub(crate) fn conclude(&mut self, now: Time, id: Id, failure: &Failure<'_>, out: &mut Outbox) {
         let rings_on = self.config.reroute_after_ringing;
         let Some(context) = self.contexts.get_mut(id) else {
             return;
@@ -238,13 +286,21 @@ impl Shard {
             return;
         }
         context.current = None;
-        context.offer(status, response);
-        let again = reroutes
-            && context.over_trunks
+        context.offer(failure.status, failure.response);
+        if !failure.next_target {
+            context.targets = None;
+        }
+        let again = failure.reroutes
             && !context.cancelled
             && (rings_on || !context.rang)
-            && context.tried.len() < MOST_ATTEMPTS;
-        if again { self.ask(id, out) } else { self.answer_best(now, id, out) }
+            && usize::from(context.attempts) < MOST_ATTEMPTS;
+        if again && context.over_trunks {
+            self.ask(now, id, out);
+        } else if again && failure.response.is_none() && !context.places.is_empty() {
+            self.try_place(now, id, out);
+        } else {
+            self.answer_best(now, id, out);
+        }
     }
 
     fn nobody_takes_it(&mut self, now: Time, id: Id, reason: &str, out: &mut Outbox) {
@@ -305,7 +361,7 @@ impl Shard {
             let write = |out: &mut Vec<u8>| reply::write(message, source, reply, &config.keys, &mut edits, out);
             if reply.status == 100 {
                 if let Some(context) = self.contexts.get_mut(id) {
-                    out.send(context.listener, context.reply_to, write);
+                    out.send(&context.reply, write);
                     context.request = Some(request.clone());
                 }
             } else {
@@ -328,10 +384,14 @@ impl Shard {
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
-        let range = out.send(context.listener, context.reply_to, write);
-        context.server = Server::answered(context.invite, status, &out.bytes[range], now, &self.config);
+        let range = out.send(&context.reply, write);
+        let reliable = self.config.is_reliable(&context.reply);
+        context.server = Server::answered(context.invite, reliable, status, &out.bytes[range], now, &self.config);
         context.request = None;
         context.tried = Vec::new();
+        context.targets = None;
+        context.places = Vec::new();
+        context.waits_until = None;
         if context.begins_call {
             out.events.push(Event::Answered { status });
         }
@@ -391,7 +451,7 @@ impl Shard {
 
     pub(crate) fn arm_context(&mut self, id: Id) {
         if let Some(context) = self.contexts.get_mut(id)
-            && let Some(at) = context.server.next_timeout()
+            && let Some(at) = context.next_timeout()
             && at < context.armed
         {
             context.armed = at;
@@ -419,24 +479,25 @@ impl Shard {
         }
     }
 
-    /// Cancels the INVITE of a client transaction, now or when a provisional answer comes (§9.1).
-    pub(crate) fn cancel_client(&mut self, now: Time, id: Id, out: &mut Outbox) {
+    /// Cancels the INVITE of a client transaction, now or when a provisional answer comes (§9.1). `reason` are the Reason
+    /// lines that it carries (RFC 3326).
+    pub(crate) fn cancel_client(&mut self, now: Time, id: Id, reason: &[u8], out: &mut Outbox) {
         let config = self.config.clone();
         let Some(client) = self.clients.get_mut(id) else { return };
-        if !client.invite || !matches!(client.cancel, Cancel::No | Cancel::Wanted) {
+        if !client.invite || !matches!(client.cancel, Cancel::No | Cancel::Wanted { .. }) {
             return;
         }
         match &client.state {
-            State::Calling { .. } => client.cancel = Cancel::Wanted,
+            State::Calling { .. } => client.cancel = Cancel::Wanted { reason: reason.into() },
             State::Proceeding { request, .. } => {
                 let Ok(()) = self.kept.parse(request) else { return };
                 let message = self.kept.message(request);
-                let range = out.send(client.listener, client.destination, |out| {
-                    reply::hop_request(message, sip::Method::Cancel, None, out);
+                let range = out.send(&client.hop, |out| {
+                    reply::hop_request(message, sip::Method::Cancel, None, reason, out);
                 });
                 client.cancel = Cancel::Sent {
                     bytes: out.bytes[range].into(),
-                    resend: Resend::start(now, config.t1),
+                    resend: Resend::start(now, config.t1, config.is_reliable(&client.hop)),
                     until: now.plus_millis(64 * config.t1),
                 };
                 self.arm_client(id);
@@ -448,6 +509,8 @@ impl Shard {
 
 /// Attempts of one request at most, whatever the table holds.
 const MOST_ATTEMPTS: usize = 16;
+/// Largest request that goes by UDP where it can go otherwise (RFC 3261 §18.1.1: the path MTU is not known).
+const LARGEST_DATAGRAM: usize = 1300;
 
 pub(crate) fn call_id_text(index: &mut sip::Index, request: &[u8]) -> String {
     match index.parse(request) {

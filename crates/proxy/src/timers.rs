@@ -2,11 +2,15 @@
 
 use crate::client::{Cancel, Due};
 use crate::reply::Reply;
+use crate::responses::Ended;
 use crate::server::{self, Server};
 use crate::shard::Shard;
 use crate::slab::Id;
 use crate::wheel::Owner;
 use crate::{Event, Outbox, Time};
+
+/// Why an attempt is cancelled that rings for too long, or says nothing (RFC 3326 §2).
+const SILENT: &[u8] = b"Reason: SIP;cause=408;text=\"Request Timeout\"\r\n";
 
 impl Shard {
     /// Does what is due.
@@ -32,6 +36,9 @@ impl Shard {
             return;
         }
         context.armed = Time(u64::MAX);
+        if context.waits_until.is_some_and(|at| at <= now) {
+            return self.drop_context(id);
+        }
         let server = std::mem::replace(&mut context.server, Server::Trying { hundred_at: None });
         let (server, due) = server.fire(now, &config);
         context.server = server;
@@ -40,7 +47,7 @@ impl Shard {
             server::Due::Hundred => self.reply_in(now, id, &Reply::new(100), out),
             server::Due::Resend => {
                 if let Some(bytes) = context.server.replay() {
-                    out.send(context.listener, context.reply_to, |out| out.extend_from_slice(bytes));
+                    out.send(&context.reply, |out| out.extend_from_slice(bytes));
                 }
             }
             server::Due::Over => return self.drop_context(id),
@@ -59,19 +66,19 @@ impl Shard {
             Due::Nothing => {}
             Due::Resend => {
                 if let Some(bytes) = client.request() {
-                    out.send(client.listener, client.destination, |out| out.extend_from_slice(bytes));
+                    out.send(&client.hop, |out| out.extend_from_slice(bytes));
                 }
             }
             Due::ResendCancel => {
                 if let Cancel::Sent { bytes, .. } = &client.cancel {
-                    out.send(client.listener, client.destination, |out| out.extend_from_slice(bytes));
+                    out.send(&client.hop, |out| out.extend_from_slice(bytes));
                 }
             }
             Due::GiveUp => {
-                let (context, trunk) = (client.context, client.seat.as_ref().map(|seat| seat.trunk().clone()));
-                self.abandon(now, id, out);
-                if self.contexts.get(context).is_some_and(|context| context.awaits(id)) {
-                    self.gave_up(now, context, trunk, 408, out);
+                let ended = Ended::told(client);
+                self.abandon(now, id, SILENT, out);
+                if self.contexts.get(ended.context).is_some_and(|context| context.awaits(id)) {
+                    self.gave_up(now, &ended, 408, out);
                 }
             }
             Due::TimedOut => return self.attempt_over(now, id, 408, out),

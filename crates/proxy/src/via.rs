@@ -4,15 +4,22 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::edits::{Edits, span_in};
+use crate::{Config, Hop, Inbound};
 
 /// Where responses to a request go: to the address it came from, at the port that it came from if
 /// it asked so by `rport`, else at the one it names. `maddr` is not followed: an answer never goes
 /// to a host that did not ask.
-pub(crate) fn reply_to(via: &sip::Via<'_>, source: SocketAddr) -> SocketAddr {
-    match via.rport() {
-        Some(_) => source,
-        None => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
-    }
+///
+/// Over a stream it is the connection that the request came by, or where that has gone, one to the address
+/// that the Via names at the port that it names.
+pub(crate) fn reply_to(via: &sip::Via<'_>, inbound: &Inbound<'_>, config: &Config) -> Hop {
+    let source = inbound.source;
+    let transport = config.transport(inbound.listener);
+    let address = match via.rport() {
+        Some(_) if !transport.is_reliable() => source,
+        _ => SocketAddr::new(source.ip(), via.port.unwrap_or(transport.default_port())),
+    };
+    Hop { connection: inbound.connection, ..Hop::to(inbound.listener, address) }
 }
 
 /// Notes `received` and `rport` in the top Via.

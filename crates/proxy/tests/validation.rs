@@ -39,7 +39,12 @@ fn a_bad_header_is_named() {
     let got = answered(&invite("c").replace("CSeq: 1 INVITE", "CSeq: 1 BYE"), "400 ");
     assert!(got.lines().next().is_some_and(|line| line.contains("CSeq")), "{got}");
     answered(&invite("c").replace("sip:15551234@192.0.2.1:5060 SIP/2.0", "foo:bar SIP/2.0"), "416 ");
-    answered(&invite("c").replace("INVITE sip:", "INVITE sips:"), "416 ");
+}
+
+#[test]
+fn a_secure_call_goes_by_tls_alone() {
+    let got = answered(&invite("c").replace("INVITE sip:", "INVITE sips:"), "503 ");
+    assert!(header(&got, "Reason").contains("not reached by TLS"), "{got}");
 }
 
 #[test]

@@ -7,14 +7,18 @@
 
 mod builder;
 mod decide;
+mod random;
+mod rate;
 mod seat;
 mod sources;
+mod target;
 mod tls;
 mod trunk;
 
 pub use builder::Builder;
-pub use decide::{Decision, RouteTable};
+pub use decide::{Ask, Decision, RouteTable};
 pub use seat::{Live, Seat};
-pub use sources::Sources;
+pub use sources::{Admission, Sources};
+pub use target::{Place, Target, TargetLive};
 pub use tls::TlsPeer;
 pub use trunk::{Facts, Trunk};

@@ -1,22 +1,31 @@
 //! Channels: taken before a request is sent, given back by drop.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Trunk;
+use crate::rate::Rate;
 
 /// Counts of one trunk id, shared by all tables and calls that know it.
 #[derive(Debug)]
 pub struct Live {
     serial: u32,
     active: AtomicU32,
+    pub(crate) rate: Rate,
+    resting: AtomicBool,
     /// Answers by status code, and whether they were ours (silence, send errors).
     answers: Mutex<Vec<(u16, bool, u64)>>,
 }
 
 impl Live {
     pub(crate) fn new(serial: u32) -> Live {
-        Live { serial, active: AtomicU32::new(0), answers: Mutex::default() }
+        Live {
+            serial,
+            active: AtomicU32::new(0),
+            rate: Rate::default(),
+            resting: AtomicBool::new(false),
+            answers: Mutex::default(),
+        }
     }
 
     /// A number that no other trunk id of this process has.
@@ -27,6 +36,16 @@ impl Live {
     /// Channels taken now.
     pub fn active(&self) -> u32 {
         self.active.load(Relaxed)
+    }
+
+    /// Whether the trunk asked for a rest (503 with Retry-After, RFC 3261 §21.5.4).
+    pub fn is_resting(&self) -> bool {
+        self.resting.load(Relaxed)
+    }
+
+    /// Begins or ends a rest.
+    pub fn set_resting(&self, resting: bool) {
+        self.resting.store(resting, Relaxed);
     }
 
     /// Counts the end of an attempt; `local` where the code stands for silence or a send error.
@@ -55,7 +74,7 @@ impl Seat {
     /// Takes a channel if the trunk has room below its `max_channels`.
     pub fn take(trunk: &Arc<Trunk>) -> Option<Seat> {
         let active = &trunk.live.active;
-        match trunk.max_channels {
+        match trunk.facts.max_channels {
             None => {
                 active.fetch_add(1, Relaxed);
             }

@@ -1,31 +1,42 @@
 //! A trunk as routing sees it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::Live;
+use crate::{Live, Place, Target};
 
 /// What is known of a trunk when a table is built.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Its `sip_uri`.
     pub sip_uri: String,
-    /// Where it resolves to; none while it does not.
-    pub addresses: Vec<SocketAddr>,
+    /// Where it is reached; none while its name does not resolve.
+    pub places: Vec<Place>,
     /// Lower is tried first.
     pub priority: u32,
     /// Share of load inside one priority, 1 to 10,000.
     pub weight: u32,
     /// Simultaneous calls at most.
     pub max_channels: Option<u32>,
+    /// New calls per second at most.
+    pub max_cps: Option<f64>,
     /// Answers after which the next trunk is tried.
     pub reroute_on: Vec<u16>,
+    /// Q.850 causes of a Reason header after which the next trunk is tried (RFC 3326).
+    pub reroute_causes: Vec<u8>,
+    /// Identities that it asserts, and that are asserted to it, pass (RFC 3325).
+    pub trusted: bool,
+    /// Large requests go to it by TCP where it is reached by UDP (RFC 3261 §18.1.1).
+    pub large_over_tcp: bool,
     /// Further addresses of its own calls.
     pub sources: Vec<IpNet>,
-    /// Why it gets no calls now; none when it does.
+    /// A name that certificates of its own calls hold, in lower case.
+    pub certificate_name: Option<String>,
+    /// Why it gets no calls now, whatever else; none when it does.
     pub obstacles: Vec<String>,
+    /// What speaks against it, unless all trunks are in such trouble: probes, calls, flapping.
+    pub doubts: Vec<String>,
     /// Why it has no addresses, where it has none.
     pub unreachable: Option<String>,
 }
@@ -35,45 +46,29 @@ pub struct Facts {
 pub struct Trunk {
     /// Its id in the registry.
     pub id: Arc<str>,
-    /// Where it resolves to.
-    pub addresses: Vec<SocketAddr>,
-    /// Lower is tried first.
-    pub priority: u32,
-    /// Share of load inside one priority.
-    pub weight: u32,
-    /// Simultaneous calls at most.
-    pub max_channels: Option<u32>,
-    /// Why it gets no calls now.
-    pub obstacles: Vec<String>,
-    /// Why it has no addresses, where it has none.
-    pub unreachable: Option<String>,
+    /// Where it is reached.
+    pub targets: Vec<Target>,
+    /// What is known of it.
+    pub facts: Facts,
     /// User part of its `sip_uri`, taken where a request names none.
     pub user: Option<Box<[u8]>>,
     /// `host[:port]` of its `sip_uri`, as written.
     pub host_port: Box<[u8]>,
     /// URI parameters of its `sip_uri` with the leading `;`, or empty.
     pub uri_params: Box<[u8]>,
-    pub(crate) reroute_on: Box<[u16]>,
-    pub(crate) sources: Vec<IpNet>,
     pub(crate) live: Arc<Live>,
 }
 
 impl Trunk {
-    pub(crate) fn new(id: Arc<str>, facts: Facts, live: Arc<Live>) -> Trunk {
+    pub(crate) fn new(id: Arc<str>, facts: Facts, live: Arc<Live>, targets: Vec<Target>) -> Trunk {
         let parts = split(facts.sip_uri.as_bytes());
         Trunk {
             id,
-            addresses: facts.addresses,
-            priority: facts.priority,
-            weight: facts.weight.max(1),
-            max_channels: facts.max_channels,
-            obstacles: facts.obstacles,
-            unreachable: facts.unreachable,
+            targets,
             user: parts.user.map(Into::into),
             host_port: parts.host_port.into(),
             uri_params: parts.params.into(),
-            reroute_on: facts.reroute_on.into(),
-            sources: facts.sources,
+            facts,
             live,
         }
     }
@@ -83,36 +78,66 @@ impl Trunk {
         &self.live
     }
 
-    /// Whether the next trunk is tried after this final answer. Busy and declined (486, 600, 603)
-    /// and every other 6xx never are: a person has answered (RFC 3261 §21.6).
-    pub fn reroutes_on(&self, status: u16) -> bool {
-        status < 600 && status != 486 && self.reroute_on.contains(&status)
+    /// Whether its `sip_uri` is a `sips:` URI.
+    pub fn is_secure(&self) -> bool {
+        self.facts.sip_uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sips:"))
+    }
+
+    /// The host of its `sip_uri`, without port.
+    pub fn host(&self) -> &[u8] {
+        sip::Uri::parse(self.facts.sip_uri.as_bytes()).map(|uri| uri.host_bytes).unwrap_or_default()
+    }
+
+    pub(crate) fn weight(&self) -> u32 {
+        self.facts.weight.max(1)
+    }
+
+    /// Whether the next trunk is tried after this final answer, or after one with this Q.850 cause. Busy and declined
+    /// (486, 600, 603) and every other 6xx never are: a person has answered (RFC 3261 §21.6).
+    pub fn reroutes_on(&self, status: u16, cause: Option<u8>) -> bool {
+        let listed = self.facts.reroute_on.contains(&status)
+            || cause.is_some_and(|cause| self.facts.reroute_causes.contains(&cause));
+        status < 600 && status != 486 && listed
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.max_channels.is_some_and(|max| self.live.active() >= max)
+        self.facts.max_channels.is_some_and(|max| self.live.active() >= max)
     }
 
-    /// Whether calls may go there, room aside.
+    pub(crate) fn is_at_rate(&self, now: u64) -> bool {
+        self.facts.max_cps.is_some() && !self.live.rate.has_room(now)
+    }
+
+    /// Whether calls may go there, doubts and room aside.
     pub fn is_candidate(&self) -> bool {
-        self.obstacles.is_empty() && !self.addresses.is_empty()
+        self.facts.obstacles.is_empty() && !self.targets.is_empty()
+    }
+
+    /// Whether nothing that happened since the table was built speaks against it.
+    pub(crate) fn is_well(&self) -> bool {
+        !self.live.is_resting() && self.targets.iter().any(|target| target.live.is_usable())
     }
 
     /// Why it gets no calls now, limits included; empty when it does.
-    pub fn reasons(&self) -> Vec<String> {
-        let mut reasons = self.obstacles.clone();
-        reasons.extend(self.reasons_here());
+    pub fn reasons(&self, now: u64) -> Vec<String> {
+        let mut reasons = self.facts.obstacles.clone();
+        reasons.extend(self.facts.doubts.iter().cloned());
+        reasons.extend(self.reasons_here(now));
         reasons
     }
 
-    /// The part of [`Self::reasons`] that the router alone knows: reachability and limits.
-    pub fn reasons_here(&self) -> Vec<String> {
+    /// The part of [`Self::reasons`] that the router alone knows: reachability and limits. `now` is in microseconds of the
+    /// router's clock.
+    pub fn reasons_here(&self, now: u64) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.addresses.is_empty() {
-            reasons.push(self.unreachable.clone().unwrap_or_else(|| "unresolved".to_owned()));
+        if self.targets.is_empty() {
+            reasons.push(self.facts.unreachable.clone().unwrap_or_else(|| "unresolved".to_owned()));
         }
-        if let Some(max) = self.max_channels.filter(|_| self.is_full()) {
+        if let Some(max) = self.facts.max_channels.filter(|_| self.is_full()) {
             reasons.push(format!("full {}/{max}", self.live.active()));
+        }
+        if let Some(rate) = self.facts.max_cps.filter(|_| self.is_at_rate(now)) {
+            reasons.push(format!("rate {rate}/s"));
         }
         reasons
     }

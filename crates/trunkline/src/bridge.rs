@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use arc_swap::ArcSwap;
-use proxy::{Answer, Event, Question, Router, Target};
-use routing::{Decision, RouteTable};
+use proxy::{Answer, Event, Lookup, Question, Registration, Router, Target};
+use routing::{Admission, Ask, Decision, RouteTable};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::metrics::Counters;
@@ -17,38 +18,76 @@ use crate::metrics::Counters;
 /// Log lines that may wait; further ones are counted and dropped.
 const WAITING_LINES: usize = 4096;
 
+/// Work for the desk that may wait; further work is counted and dropped, and its peer sends it again.
+pub const WAITING_WORK: usize = 4096;
+
+/// What the engine wants done that takes time.
+#[derive(Debug)]
+pub enum Work {
+    /// A name to resolve.
+    Locate(Lookup),
+}
+
 /// The [`Router`] of the engine.
 pub struct Bridge {
     table: Arc<ArcSwap<RouteTable>>,
     counters: Arc<Counters>,
     lines: SyncSender<Event>,
+    work: mpsc::Sender<Work>,
 }
 
 impl Bridge {
     /// Starts the thread that writes log lines.
-    pub fn start(table: Arc<ArcSwap<RouteTable>>, counters: Arc<Counters>) -> std::io::Result<Arc<Bridge>> {
+    pub fn start(
+        table: Arc<ArcSwap<RouteTable>>,
+        counters: Arc<Counters>,
+        work: mpsc::Sender<Work>,
+    ) -> std::io::Result<Arc<Bridge>> {
         let (lines, waiting) = sync_channel(WAITING_LINES);
         std::thread::Builder::new().name("sip-log".into()).spawn(move || write_lines(&waiting))?;
-        Ok(Arc::new(Bridge { table, counters, lines }))
+        Ok(Arc::new(Bridge { table, counters, lines, work }))
+    }
+
+    fn give(&self, work: Work) {
+        if self.work.try_send(work).is_err() {
+            self.counters.shed("desk");
+        }
     }
 }
 
 impl Router for Bridge {
-    fn allowed(&self, source: IpAddr) -> bool {
-        self.table.load().allows(source)
+    fn admit(&self, source: IpAddr, names: &[Box<str>]) -> Admission {
+        self.table.load().admit(source, names)
     }
 
     fn route(&self, question: &Question) -> Answer {
-        match self.table.load().decide(question.takes_channel, &question.tried, question.draw) {
-            Decision::Trunk(seat) => {
-                let addresses = &seat.trunk().addresses;
-                match addresses.get(question.draw as usize % addresses.len().max(1)).copied() {
-                    Some(address) => Answer::Forward(Target { seat, address }),
-                    None => Answer::Refuse("no trunk: unresolved".to_owned()),
+        let (again, tried) = question.again.as_ref().map_or(("", [].as_slice()), |(id, tried)| (id, tried));
+        let ask = Ask {
+            begins_call: question.begins_call,
+            secure: question.secure,
+            tried: &question.tried,
+            again: question.again.is_some().then_some((again, tried)),
+            now: question.now.0,
+            draw: question.draw,
+        };
+        match self.table.load().decide(&ask) {
+            Decision::Trunk { seat, target, panic } => {
+                if panic {
+                    self.counters.panic();
                 }
+                Answer::Forward(Target { seat, index: target })
             }
             Decision::Nobody(why) => Answer::Refuse(why),
         }
+    }
+
+    fn register(&self, _: Registration) {
+        // Not served: no shard hands one on (`Config::registers`).
+        self.counters.shed("registrar");
+    }
+
+    fn locate(&self, lookup: Lookup) {
+        self.give(Work::Locate(lookup));
     }
 
     fn event(&self, event: Event) {
@@ -74,7 +113,11 @@ fn write_lines(waiting: &Receiver<Event>) {
                 let cause = if status == 408 { "no answer" } else { "not deliverable" };
                 warn!(trunk = &*trunk.id, cause, "attempt failed");
             }
-            Event::Answered { .. } | Event::Silenced { .. } => {}
+            Event::Answered { .. }
+            | Event::Closed { .. }
+            | Event::Oversized
+            | Event::Probed { .. }
+            | Event::Silenced { .. } => {}
         }
     }
 }

@@ -4,16 +4,16 @@
 //! cost, so building never takes more than a fraction of one core, however fast trunks change.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use control::{Control, Feed};
 use ipnet::IpNet;
-use net::{Names, State};
-use registry::{Transport, Trunk, View};
-use routing::{Builder, Facts, RouteTable};
+use net::{Names, Service, State};
+use registry::{Trunk, View};
+use routing::{Builder, Facts, Place, RouteTable};
 use tracing::{debug, warn};
 
 /// The table of now.
@@ -25,11 +25,16 @@ const PAUSE: Duration = Duration::from_millis(2);
 const REST: u32 = 4;
 
 /// Builds the first table; the returned task keeps it current until it is dropped.
-pub fn start(control: &Arc<Control>, names: &Names, allow: Vec<IpNet>) -> (Table, impl Future<Output = ()> + use<>) {
+pub fn start(
+    control: &Arc<Control>,
+    names: &Names,
+    allow: Vec<IpNet>,
+    trust: Vec<IpNet>,
+) -> (Table, impl Future<Output = ()> + use<>) {
     let mut keeper = Keeper {
         control: control.clone(),
         names: names.clone(),
-        builder: Builder::new(allow),
+        builder: Builder::new(allow, trust),
         named: HashMap::new(),
         views: BTreeMap::new(),
         table: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
@@ -43,8 +48,8 @@ struct Keeper {
     control: Arc<Control>,
     names: Names,
     builder: Builder,
-    /// Host names of trunks, and how many trunks each has.
-    named: HashMap<Box<str>, usize>,
+    /// Services that trunks are found by, and how many trunks each has.
+    named: HashMap<Service, usize>,
     /// Trunks with a host name, which change when the name does.
     views: BTreeMap<Arc<str>, View>,
     table: Table,
@@ -98,8 +103,8 @@ impl Keeper {
 
     fn set(&mut self, view: &View) {
         let id = &view.trunk.id;
-        let old = self.views.remove(id).and_then(|old| host_name(&old.trunk));
-        let new = host_name(&view.trunk);
+        let old = self.views.remove(id).and_then(|old| service(&old.trunk));
+        let new = service(&view.trunk);
         if let Some(name) = &new {
             self.views.insert(id.clone(), view.clone());
             if old.as_ref() != Some(name) {
@@ -113,21 +118,21 @@ impl Keeper {
     }
 
     fn remove(&mut self, id: &str) {
-        if let Some(name) = self.views.remove(id).and_then(|view| host_name(&view.trunk)) {
+        if let Some(name) = self.views.remove(id).and_then(|view| service(&view.trunk)) {
             self.unwant(&name);
         }
         self.builder.remove(id);
     }
 
-    fn want(&mut self, name: &str) {
-        let count = self.named.entry(name.into()).or_default();
+    fn want(&mut self, name: &Service) {
+        let count = self.named.entry(name.clone()).or_default();
         *count += 1;
         if *count == 1 {
             self.names.watch(name);
         }
     }
 
-    fn unwant(&mut self, name: &str) {
+    fn unwant(&mut self, name: &Service) {
         let Some(count) = self.named.get_mut(name) else { return };
         *count -= 1;
         if *count == 0 {
@@ -151,45 +156,42 @@ impl Keeper {
     }
 }
 
-fn host_name(trunk: &Trunk) -> Option<Box<str>> {
-    match sip::Uri::parse(trunk.sip_uri.as_bytes()).ok()?.host {
-        sip::Host::Name(name) => std::str::from_utf8(name).ok().map(|name| name.to_ascii_lowercase().into()),
-        sip::Host::Ip(_) => None,
-    }
+/// What a trunk is found by; none where its URI has an address.
+fn service(trunk: &Trunk) -> Option<Service> {
+    let uri = sip::Uri::parse(trunk.sip_uri.as_bytes()).ok()?;
+    Service::of(&uri, trunk.transport_given.then_some(trunk.transport))
 }
 
 fn facts(view: &View, names: &Names) -> Facts {
     let trunk = &*view.trunk;
-    let (addresses, unreachable) = match trunk.transport {
-        Transport::Udp => resolve(trunk, names),
-        other => (Vec::new(), Some(format!("transport {other} is not available"))),
-    };
+    let (places, unreachable) = resolve(trunk, names);
     Facts {
         sip_uri: trunk.sip_uri.to_string(),
-        addresses,
+        places,
         priority: trunk.priority,
         weight: trunk.weight,
         max_channels: trunk.max_channels,
+        max_cps: trunk.max_cps,
         reroute_on: trunk.reroute_on().to_vec(),
         sources: trunk.sources.to_vec(),
         obstacles: view.reasons.iter().map(ToString::to_string).collect(),
         unreachable,
+        ..Facts::default()
     }
 }
 
-fn resolve(trunk: &Trunk, names: &Names) -> (Vec<SocketAddr>, Option<String>) {
+fn resolve(trunk: &Trunk, names: &Names) -> (Vec<Place>, Option<String>) {
     let Ok(uri) = sip::Uri::parse(trunk.sip_uri.as_bytes()) else { return (Vec::new(), None) };
-    let port = uri.port.unwrap_or(5060);
-    let at = |ip: &IpAddr| SocketAddr::new(*ip, port);
-    match uri.host {
-        sip::Host::Ip(ip) => (vec![at(&ip)], None),
-        sip::Host::Name(name) => {
-            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-            match names.get(&name) {
-                State::Known { addresses, .. } => (addresses.iter().map(at).collect(), None),
-                State::Pending => (Vec::new(), Some(format!("unresolved: {name} (asking)"))),
-                State::Failed(why) => (Vec::new(), Some(format!("unresolved: {name} ({why})"))),
-            }
-        }
+    if let sip::Host::Ip(ip) = uri.host {
+        let port = uri.port.unwrap_or(trunk.transport.default_port());
+        let place = Place { transport: trunk.transport, ..Place::udp(SocketAddr::new(ip, port)) };
+        return (vec![place], None);
+    }
+    let Some(service) = service(trunk) else { return (Vec::new(), None) };
+    let name = &service.host;
+    match names.get(&service) {
+        State::Known { places, .. } => (places.to_vec(), None),
+        State::Pending => (Vec::new(), Some(format!("unresolved: {name} (asking)"))),
+        State::Failed(why) => (Vec::new(), Some(format!("unresolved: {name} ({why})"))),
     }
 }

@@ -24,7 +24,8 @@ impl api::Live for Live {
     }
 
     fn reasons(&self, id: &str) -> Vec<String> {
-        self.table.load().trunk(id).map(|trunk| trunk.reasons_here()).unwrap_or_default()
+        let now = self.engine.get().map_or(0, |engine| engine.clock().now().0);
+        self.table.load().trunk(id).map(|trunk| trunk.reasons_here(now)).unwrap_or_default()
     }
 
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call> {

@@ -3,6 +3,7 @@
 //! This crate only wires: settings, the rooms of the house, and the way they start and stop.
 
 mod bridge;
+mod desk;
 mod keeper;
 mod live;
 mod logs;

@@ -17,7 +17,10 @@ pub struct Counters {
     refused: Mutex<BTreeMap<&'static str, u64>>,
     silenced: Mutex<BTreeMap<&'static str, u64>>,
     lost: Mutex<BTreeMap<&'static str, u64>>,
+    shed: Mutex<BTreeMap<&'static str, u64>>,
     dropped_lines: AtomicU64,
+    oversized: AtomicU64,
+    panics: AtomicU64,
 }
 
 impl Counters {
@@ -28,7 +31,10 @@ impl Counters {
             refused: Mutex::default(),
             silenced: Mutex::default(),
             lost: Mutex::default(),
+            shed: Mutex::default(),
             dropped_lines: AtomicU64::new(0),
+            oversized: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
         }
     }
 
@@ -40,11 +46,23 @@ impl Counters {
                     counter.fetch_add(1, Relaxed);
                 }
             }
-            Event::Attempt { trunk, status, local } => trunk.live().count(*status, *local),
+            Event::Attempt { trunk, status, local, .. } => trunk.live().count(*status, *local),
+            Event::Oversized => drop(self.oversized.fetch_add(1, Relaxed)),
+            Event::Closed { .. } | Event::Probed { .. } => {}
             Event::Refused { cause, .. } => add(&self.refused, cause),
             Event::Silenced { cause } => add(&self.silenced, cause),
             Event::Lost { cause, .. } => add(&self.lost, cause),
         }
+    }
+
+    /// Counts a call that went to a trunk although all were in doubt.
+    pub fn panic(&self) {
+        self.panics.fetch_add(1, Relaxed);
+    }
+
+    /// Counts what a full queue did not take.
+    pub fn shed(&self, queue: &'static str) {
+        add(&self.shed, queue);
     }
 
     /// Counts a log line that was not written.
@@ -76,10 +94,20 @@ impl Counters {
                 let _ = writeln!(out, "{name}{{cause=\"{cause}\"}} {count}");
             }
         }
-        trunks(out, table);
+        trunks(out, table, engine.map_or(0, |engine| engine.clock().now().0));
         if let Some(engine) = engine {
             sockets(out, engine);
         }
+        family(out, "trunkline_shed_total", "counter", "What a full queue did not take, by queue.");
+        for (queue, count) in &*self.shed.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = writeln!(out, "trunkline_shed_total{{queue=\"{queue}\"}} {count}");
+        }
+        family(out, "trunkline_panic_calls_total", "counter", "Requests routed while all trunks were in doubt.");
+        let _ = writeln!(out, "trunkline_panic_calls_total {}", self.panics.load(Relaxed));
+        family(out, "trunkline_panic", "gauge", "1 while every trunk that could take calls is in doubt.");
+        let _ = writeln!(out, "trunkline_panic {}", u8::from(table.is_in_panic()));
+        family(out, "trunkline_sip_oversized_total", "counter", "Requests of more than 1300 bytes that went by UDP.");
+        let _ = writeln!(out, "trunkline_sip_oversized_total {}", self.oversized.load(Relaxed));
         family(out, "trunkline_log_lines_dropped_total", "counter", "Log lines of the router that were shed.");
         let _ = writeln!(out, "trunkline_log_lines_dropped_total {}", self.dropped_lines.load(Relaxed));
         family(out, "trunkline_route_table_revision", "gauge", "Revision of the registry that calls are routed by.");
@@ -87,14 +115,14 @@ impl Counters {
     }
 }
 
-fn trunks(out: &mut String, table: &RouteTable) {
+fn trunks(out: &mut String, table: &RouteTable, now: u64) {
     family(out, "trunkline_active_calls", "gauge", "Channels taken, by trunk.");
     for trunk in table.trunks() {
         let _ = writeln!(out, "trunkline_active_calls{{trunk=\"{}\"}} {}", trunk.id, trunk.live().active());
     }
     family(out, "trunkline_trunk_routable", "gauge", "1 where a trunk gets calls now, by trunk.");
     for trunk in table.trunks() {
-        let routable = u8::from(trunk.reasons().is_empty());
+        let routable = u8::from(trunk.reasons(now).is_empty());
         let _ = writeln!(out, "trunkline_trunk_routable{{trunk=\"{}\"}} {routable}", trunk.id);
     }
     family(

@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use control::Control;
-use net::{BoundSocket, Clock, Engine, EngineConfig, Names, NamesSettings, Resolver};
+use net::{Bound, Clock, Engine, EngineConfig, Names, NamesSettings, Resolver, StreamSettings, TlsSettings};
 use proxy::{Config, Keys, Listener, Shard};
+use sip::Transport;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::bridge::Bridge;
+use crate::bridge::{self, Bridge};
+use crate::desk;
 use crate::keeper;
 use crate::live::Live;
 use crate::metrics::Counters;
-use crate::settings::Settings;
+use crate::settings::{Listen, Settings};
 
 /// Shards for each thread: enough that two threads seldom want the same one.
 const SHARDS_PER_THREAD: usize = 8;
@@ -28,10 +31,18 @@ const HTTP_LEAVE: Duration = Duration::from_secs(2);
 /// Runs until SIGTERM or SIGINT.
 pub fn run(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(settings))
+    // SIP connections have a runtime of their own: what floods them must not delay leases or HTTP.
+    let streams = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.sip.threads)
+        .thread_name("sip-stream")
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(serve(settings, streams.handle().clone()));
+    streams.shutdown_background();
+    result
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
@@ -39,25 +50,28 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let http = TcpListener::bind(settings.http.listen)
         .await
         .with_context(|| format!("http.listen: cannot listen on {}", settings.http.listen))?;
-    let sockets = settings.sip.listen.iter().map(|address| net::bind(*address)).collect::<Result<Vec<_>, _>>()?;
+    let ports = settings.sip.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
 
     let rules = registry::Settings {
         deregister_after: Duration::from_secs(settings.deregister_after_seconds),
         ..registry::Settings::default()
     };
     let control = Control::open(Arc::new(store), rules).await?;
-    let names = Names::start(Resolver::new()?, NamesSettings::default());
-    let (table, keeping) = keeper::start(&control, &names, settings.sip.allow.clone());
+    let names = Names::start(Resolver::new(&settings.dns_servers)?, NamesSettings::default());
+    let (table, keeping) = keeper::start(&control, &names, settings.sip.allow.clone(), settings.sip.trusted.clone());
     let keeping = tokio::spawn(keeping);
 
     let counters = Arc::new(Counters::new());
-    let bridge = Bridge::start(table.clone(), counters.clone())?;
-    let proxy = Arc::new(proxy_config(&settings, &sockets, &control).await?);
+    let (work, waiting) = tokio::sync::mpsc::channel(bridge::WAITING_WORK);
+    let bridge = Bridge::start(table.clone(), counters.clone(), work)?;
+    let proxy = Arc::new(proxy_config(&settings, &ports, &control).await?);
     let live = Arc::new(Live { table, counters, engine: OnceLock::new() });
-    let engine = start_engine(&settings, sockets, proxy.clone(), bridge)?;
-    let addresses: Vec<String> = engine.local_addresses().iter().map(|address| format!("udp:{address}")).collect();
+    let engine = start_engine(&settings, ports, proxy.clone(), bridge, streams)?;
+    let addresses: Vec<String> =
+        proxy.listeners.iter().map(|listener| format!("{}:{}", listener.transport, listener.address)).collect();
     // The cell is empty until here.
     let _ = live.engine.set(engine);
+    let desk = tokio::spawn(desk::run(waiting, names, live.clone()));
 
     let limits = api::Settings {
         max_body_bytes: settings.http.max_body_bytes,
@@ -91,12 +105,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         engine.stop();
     }
     keeping.abort();
+    desk.abort();
     control.stop().await;
     info!("left");
     Ok(())
 }
 
-async fn proxy_config(settings: &Settings, sockets: &[BoundSocket], control: &Control) -> anyhow::Result<Config> {
+async fn proxy_config(settings: &Settings, ports: &[Bound], control: &Control) -> anyhow::Result<Config> {
     let mut boot = [0; 16];
     getrandom::fill(&mut boot)?;
     let mut fresh = [0; 16];
@@ -104,37 +119,82 @@ async fn proxy_config(settings: &Settings, sockets: &[BoundSocket], control: &Co
     // Outlives the process, so that calls that stand across a restart still prove themselves.
     let token = control.secret("sip-token-key", || fresh.to_vec()).await?;
     let token = <[u8; 16]>::try_from(&token[..]).context("the stored SIP key is damaged")?;
-    let listeners = sockets.iter().map(|socket| {
-        let address = socket.local_addr();
-        let advertised = settings.sip.advertise.clone().unwrap_or_else(|| address.to_string());
-        Listener { address, advertised }
+    let listeners = ports.iter().zip(&settings.sip.listen).map(|(port, Listen { transport, .. })| {
+        let (address, transport) = (port.local_addr(), *transport);
+        let advertised = match &settings.sip.advertise {
+            Some(advertise) => advertised(advertise, address.port(), transport),
+            None => address.to_string(),
+        };
+        Listener { address, transport, advertised }
     });
-    let threads = settings.sip.threads * sockets.len();
+    let threads = settings.sip.threads * settings.sip.udp_listeners().max(1);
     let mut config = Config::new(listeners.collect(), Keys::new(boot, token));
     config.setup_timeout = settings.sip.setup_timeout_ms;
     config.ring_timeout = settings.sip.ring_timeout_ms;
     config.timer_c = settings.sip.ring_timeout_ms.max(180_000) + 5000;
     config.max_call = settings.sip.max_call_seconds * 1000;
+    config.session_expires = settings.sip.session_expires_seconds as u32;
     config.reroute_after_ringing = settings.sip.reroute_after_ringing;
     config.max_transactions = MOST_TRANSACTIONS / (threads * SHARDS_PER_THREAD);
     Ok(config)
 }
 
+fn bind(listen: &Listen) -> Result<Bound, net::BindError> {
+    match listen.transport {
+        Transport::Udp => net::bind(listen.address).map(Bound::Udp),
+        Transport::Tcp | Transport::Tls => net::bind_stream(listen.address).map(Bound::Stream),
+    }
+}
+
+/// What a listener calls itself: a port that the setting names is that of UDP and TCP; else each has its own.
+fn advertised(setting: &str, port: u16, transport: Transport) -> String {
+    let named = sip::Uri::parse(format!("sip:{setting}").as_bytes()).is_ok_and(|uri| uri.port.is_some());
+    match (named, transport) {
+        (true, Transport::Tls) => {
+            let host = setting.rsplit_once(':').map_or(setting, |(host, _)| host);
+            advertised(host, port, transport)
+        }
+        (true, _) => setting.to_owned(),
+        (false, _) if port == transport.default_port() => setting.to_owned(),
+        (false, _) => format!("{setting}:{port}"),
+    }
+}
+
 fn start_engine(
     settings: &Settings,
-    sockets: Vec<BoundSocket>,
+    ports: Vec<Bound>,
     proxy: Arc<Config>,
     bridge: Arc<Bridge>,
+    runtime: Handle,
 ) -> anyhow::Result<Engine> {
-    let count = settings.sip.threads * sockets.len() * SHARDS_PER_THREAD;
+    let count = settings.sip.threads * settings.sip.udp_listeners().max(1) * SHARDS_PER_THREAD;
     let mut shards = Vec::with_capacity(count);
     for index in 0..count {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed)?;
         shards.push(Shard::new(index as u16, proxy.clone(), u64::from_be_bytes(seed)));
     }
+    let streams = StreamSettings {
+        total: settings.sip.max_connections,
+        per_source: settings.sip.max_connections_per_source,
+        ..StreamSettings::default()
+    };
+    let tls = settings.tls.certificate.is_some().then(|| net::Tls::load(tls_settings(settings))).transpose()?;
     let threads = settings.sip.threads;
-    Ok(Engine::start(EngineConfig { sockets, threads, proxy, shards, router: bridge, clock: Clock::new() })?)
+    let clock = Clock::new();
+    Ok(Engine::start(EngineConfig { ports, threads, streams, tls, runtime, proxy, shards, router: bridge, clock })?)
+}
+
+fn tls_settings(settings: &Settings) -> TlsSettings {
+    let tls = settings.tls.clone();
+    TlsSettings {
+        certificate: tls.certificate,
+        key: tls.key,
+        authorities: tls.authorities,
+        client_authorities: tls.client_authorities,
+        require_client: tls.require_client,
+        directory: tls.directory,
+    }
 }
 
 /// Takes no new calls, and waits until what is pending is answered, within the bound of the settings.

@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use net::{Clock, Engine, EngineConfig};
-use proxy::{Answer, Config, Event, Keys, Listener, Question, Router, Shard, Target};
-use routing::{Builder, Decision, Facts, RouteTable};
+use net::{Bound, Clock, Engine, EngineConfig, StreamSettings};
+use proxy::{Answer, Config, Event, Keys, Listener, Lookup, Question, Registration, Router, Shard, Target};
+use routing::{Admission, Ask, Builder, Decision, Facts, Place, RouteTable};
+use sip::Transport;
 
 /// Nothing here takes nearly so long, unless it fails.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,23 +27,35 @@ pub struct Table {
 }
 
 impl Router for Table {
-    fn allowed(&self, source: std::net::IpAddr) -> bool {
-        self.table.allows(source)
+    fn admit(&self, source: std::net::IpAddr, names: &[Box<str>]) -> Admission {
+        self.table.admit(source, names)
     }
 
     fn route(&self, question: &Question) -> Answer {
-        match self.table.decide(question.takes_channel, &question.tried, question.draw) {
-            Decision::Trunk(seat) => {
-                let address = seat.trunk().addresses[0];
-                Answer::Forward(Target { seat, address })
-            }
+        let (begins_call, tried, draw) = (question.begins_call, &*question.tried, question.draw);
+        match self.table.decide(&Ask { begins_call, tried, now: question.now.0, draw, ..Ask::default() }) {
+            Decision::Trunk { seat, target, .. } => Answer::Forward(Target { seat, index: target }),
             Decision::Nobody(why) => Answer::Refuse(why),
         }
+    }
+
+    fn register(&self, registration: Registration) {
+        panic!("nothing registers here: {registration:?}");
+    }
+
+    fn locate(&self, lookup: Lookup) {
+        panic!("no name is used here: {lookup:?}");
     }
 
     fn event(&self, event: Event) {
         self.events.lock().unwrap().push(event);
     }
+}
+
+/// A runtime that outlives every test.
+pub fn runtime() -> tokio::runtime::Handle {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().unwrap()).handle().clone()
 }
 
 impl World {
@@ -52,11 +65,11 @@ impl World {
     }
 
     pub fn with(listen: &[&str], threads: usize, trunks: &[SocketAddr]) -> World {
-        let mut builder = Builder::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+        let mut builder = Builder::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()], Vec::new());
         for (priority, address) in trunks.iter().enumerate() {
             let facts = Facts {
                 sip_uri: format!("sip:{address}"),
-                addresses: vec![*address],
+                places: vec![Place::udp(*address)],
                 priority: priority as u32,
                 weight: 100,
                 reroute_on: vec![408, 500, 502, 503, 504],
@@ -67,6 +80,7 @@ impl World {
         let sockets: Vec<_> = listen.iter().map(|address| net::bind(address.parse().unwrap()).unwrap()).collect();
         let listener = |socket: &net::BoundSocket| Listener {
             address: socket.local_addr(),
+            transport: Transport::Udp,
             advertised: socket.local_addr().to_string(),
         };
         let listeners = sockets.iter().map(listener).collect();
@@ -74,8 +88,11 @@ impl World {
         let address = sockets[0].local_addr();
         let router = Arc::new(Table { table: builder.build(1), events: Mutex::default() });
         let engine = Engine::start(EngineConfig {
-            sockets,
+            ports: sockets.into_iter().map(Bound::Udp).collect(),
             threads,
+            streams: StreamSettings::default(),
+            tls: None,
+            runtime: runtime(),
             shards: (0..16).map(|index| Shard::new(index, config.clone(), 5)).collect(),
             proxy: config,
             router: router.clone(),
@@ -90,7 +107,7 @@ impl World {
     }
 
     pub fn local_failures(&self, trunk: &str) -> usize {
-        let is_it = |event: &&Event| matches!(event, Event::Attempt { trunk: of, status: 503, local: true } if &*of.id == trunk);
+        let is_it = |event: &&Event| matches!(event, Event::Attempt { trunk: of, status: 503, local: true, .. } if &*of.id == trunk);
         self.router.events.lock().unwrap().iter().filter(is_it).count()
     }
 }

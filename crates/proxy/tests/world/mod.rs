@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use proxy::{Answer, Config, Datagram, Event, Keys, Listener, Outbox, Shard, Target, Time};
-use routing::{Builder, Decision, Facts, RouteTable};
+use proxy::{Answer, Config, Event, Hop, Inbound, Keys, Listener, Lookup, Outbox, Registration, Shard, Target, Time};
+use routing::{Ask, Builder, Decision, Facts, Place, RouteTable};
+use sip::Transport;
 
 pub const PROXY: &str = "192.0.2.1:5060";
 pub const CALLER: &str = "198.51.100.7:5060";
@@ -20,8 +21,12 @@ pub struct World {
     pub now: Time,
     pub events: Vec<Event>,
     pub questions: usize,
-    /// Datagrams that the proxy sent and nobody has taken yet.
-    pub wire: VecDeque<(SocketAddr, String)>,
+    pub registrations: Vec<Registration>,
+    pub lookups: Vec<Lookup>,
+    /// Calls that went to a trunk although all were in doubt.
+    pub panics: usize,
+    /// Messages that the proxy sent and nobody has taken yet.
+    pub wire: VecDeque<(Hop, String)>,
 }
 
 pub fn address(text: &str) -> SocketAddr {
@@ -31,7 +36,7 @@ pub fn address(text: &str) -> SocketAddr {
 pub fn trunk(at: &str, priority: u32) -> Facts {
     Facts {
         sip_uri: format!("sip:{at}"),
-        addresses: vec![address(at)],
+        places: vec![Place::udp(address(at))],
         priority,
         weight: 100,
         reroute_on: vec![408, 500, 502, 503, 504],
@@ -45,11 +50,19 @@ impl World {
     }
 
     pub fn with(trunks: &[(&str, Facts)], change: impl FnOnce(&mut Config)) -> World {
-        let listener = Listener { address: address(PROXY), advertised: PROXY.to_owned() };
-        let mut config = Config::new(vec![listener], Keys::new([7; 16], [8; 16]));
+        let listener = |port: u16, transport: Transport| {
+            let address = SocketAddr::new(address(PROXY).ip(), port);
+            Listener { address, transport, advertised: address.to_string() }
+        };
+        // By index: UDP, TCP, TLS.
+        let listeners = [(5060, Transport::Udp), (5060, Transport::Tcp), (5061, Transport::Tls)];
+        let listeners = listeners.map(|(port, transport)| listener(port, transport));
+        let mut config = Config::new(listeners.to_vec(), Keys::new([7; 16], [8; 16]));
+        config.session_expires = 0;
         change(&mut config);
         let config = Arc::new(config);
-        let mut builder = Builder::new(vec!["198.51.100.0/24".parse().unwrap()]);
+        let mut builder =
+            Builder::new(vec!["198.51.100.0/24".parse().unwrap()], vec!["198.51.100.128/25".parse().unwrap()]);
         for (id, facts) in trunks {
             builder.set(id, facts.clone());
         }
@@ -62,6 +75,9 @@ impl World {
             now: Time(1_000_000_000),
             events: Vec::new(),
             questions: 0,
+            registrations: Vec::new(),
+            lookups: Vec::new(),
+            panics: 0,
             wire: VecDeque::new(),
         }
     }
@@ -73,17 +89,31 @@ impl World {
 
     /// A peer sends; whatever the proxy sends in turn lies on the wire afterwards.
     pub fn send(&mut self, from: &str, message: &str) {
+        self.send_by(0, None, from, message);
+    }
+
+    /// The same, by a listener and a connection of it.
+    pub fn send_by(&mut self, listener: u8, connection: Option<u64>, from: &str, message: &str) {
         let (mut index, mut out) = (sip::Index::new(), Outbox::default());
         index.parse(message.as_bytes()).unwrap_or_else(|error| panic!("{error}: {message}"));
         let source = address(from);
-        let datagram = Datagram {
-            listener: 0,
+        let inbound = Inbound {
+            listener,
             source,
-            allowed: self.table.allows(source.ip()),
+            connection: connection.map(proxy::Connection),
+            admission: self.table.admit(source.ip(), &[]),
             message: index.message(message.as_bytes()),
         };
-        self.shard.receive(self.now, datagram, &mut out);
+        self.shard.receive(self.now, inbound, &mut out);
         self.drain(out);
+    }
+
+    /// Any other input of the shard.
+    pub fn input<T>(&mut self, input: impl FnOnce(&mut Shard, Time, &mut Outbox) -> T) -> T {
+        let mut out = Outbox::default();
+        let result = input(&mut self.shard, self.now, &mut out);
+        self.drain(out);
+        result
     }
 
     pub fn undeliverable(&mut self, message: &str) {
@@ -107,10 +137,19 @@ impl World {
     fn drain(&mut self, mut out: Outbox) {
         while let Some(question) = out.questions.pop() {
             self.questions += 1;
-            let answer = match self.table.decide(question.takes_channel, &question.tried, question.draw) {
-                Decision::Trunk(seat) => {
-                    let address = seat.trunk().addresses[0];
-                    Answer::Forward(Target { seat, address })
+            let (id, tried) = question.again.clone().unwrap_or_default();
+            let ask = Ask {
+                begins_call: question.begins_call,
+                secure: question.secure,
+                tried: &question.tried,
+                again: question.again.is_some().then_some((&*id, tried.as_slice())),
+                now: question.now.0,
+                draw: question.draw,
+            };
+            let answer = match self.table.decide(&ask) {
+                Decision::Trunk { seat, target, panic } => {
+                    self.panics += usize::from(panic);
+                    Answer::Forward(Target { seat, index: target })
                 }
                 Decision::Nobody(why) => Answer::Refuse(why),
             };
@@ -118,17 +157,25 @@ impl World {
         }
         for send in &out.sends {
             let text = String::from_utf8(out.bytes[send.range.clone()].to_vec()).unwrap();
-            self.wire.push_back((send.destination, text));
+            self.wire.push_back((send.hop.clone(), text));
         }
         self.events.append(&mut out.events);
+        self.registrations.append(&mut out.registrations);
+        self.lookups.append(&mut out.lookups);
     }
 
     /// Everything that has arrived at an address, in order.
     pub fn all(&mut self, at: &str) -> Vec<String> {
+        self.all_hops(at).into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// The same, with the way that each went.
+    pub fn all_hops(&mut self, at: &str) -> Vec<(Hop, String)> {
         let at = address(at);
-        let (mine, rest) = std::mem::take(&mut self.wire).into_iter().partition::<VecDeque<_>, _>(|(to, _)| *to == at);
+        let (mine, rest) =
+            std::mem::take(&mut self.wire).into_iter().partition::<VecDeque<_>, _>(|(to, _)| to.address == at);
         self.wire = rest;
-        mine.into_iter().map(|(_, text)| text).collect()
+        mine.into()
     }
 
     /// The one message that has arrived at an address.

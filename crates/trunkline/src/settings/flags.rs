@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::values::{KEYS, sip_address};
-use super::{Settings, SettingsError};
+use super::{Listen, Settings, SettingsError};
 
 /// Flags of `trunkline serve`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -18,9 +18,9 @@ pub struct ServeFlags {
     /// Address of the HTTP interface
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
-    /// Address of the SIP router, such as udp:127.0.0.1:5060; may be repeated
+    /// Address of the SIP router, such as udp:127.0.0.1:5060, with tcp: or tls: too; may be repeated
     #[arg(long, value_name = "udp:ADDR", value_parser = sip_address)]
-    pub sip: Vec<SocketAddr>,
+    pub sip: Vec<Listen>,
     /// Filter of log lines: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,

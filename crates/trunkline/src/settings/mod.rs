@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use sip::Transport;
 
 pub use flags::ServeFlags;
 
@@ -30,6 +31,10 @@ pub struct Settings {
     pub http: Http,
     /// SIP.
     pub sip: Sip,
+    /// TLS, for SIP.
+    pub tls: Tls,
+    /// Name servers; none: the system's.
+    pub dns_servers: Vec<SocketAddr>,
     /// Seconds from the end of a lease to deregistration.
     pub deregister_after_seconds: u64,
     /// Filter of log lines, as `tracing` has it: `info`, `trunkline=debug`, ….
@@ -51,17 +56,51 @@ pub struct Http {
     pub unauthenticated_beyond_loopback: bool,
 }
 
+/// A place to listen at for SIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Transport.
+    pub transport: Transport,
+    /// Address.
+    pub address: SocketAddr,
+}
+
+/// Settings of TLS.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tls {
+    /// Our certificate with its chain (PEM).
+    pub certificate: Option<PathBuf>,
+    /// Its key (PEM).
+    pub key: Option<PathBuf>,
+    /// Authorities that trunks must be signed by (PEM); none: the system's.
+    pub authorities: Option<PathBuf>,
+    /// Authorities that certificates of callers must be signed by (PEM); none: they are not asked for.
+    pub client_authorities: Option<PathBuf>,
+    /// Whether a caller without a certificate is refused.
+    pub require_client: bool,
+    /// Certificates and authorities that trunks name: `NAME.crt`, `NAME.key`, `NAME.ca.pem`.
+    pub directory: Option<PathBuf>,
+}
+
 /// Settings of the SIP router.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sip {
-    /// UDP addresses.
-    pub listen: Vec<SocketAddr>,
+    /// Where it listens.
+    pub listen: Vec<Listen>,
     /// `host[:port]` in Via and Record-Route, where it is not the address that is listened on.
     pub advertise: Option<String>,
     /// Threads for each address.
     pub threads: usize,
     /// Networks that may place calls beside the trunks.
     pub allow: Vec<IpNet>,
+    /// Networks whose asserted identities are believed.
+    pub trusted: Vec<IpNet>,
+    /// Seconds of the Session-Expires that an INVITE without one gets; 0: none.
+    pub session_expires_seconds: u64,
+    /// Stream connections at most.
+    pub max_connections: usize,
+    /// Stream connections of one source at most.
+    pub max_connections_per_source: usize,
     /// An attempt without any answer ends after this time.
     pub setup_timeout_ms: u64,
     /// An attempt that only rings ends after this time.
@@ -72,6 +111,13 @@ pub struct Sip {
     pub reroute_after_ringing: bool,
     /// Time for transactions to finish after SIGTERM.
     pub drain_seconds: u64,
+}
+
+impl Sip {
+    /// How many of its listeners are UDP's: these have threads of their own.
+    pub fn udp_listeners(&self) -> usize {
+        self.listen.iter().filter(|listen| listen.transport == Transport::Udp).count()
+    }
 }
 
 impl Default for Settings {
@@ -85,16 +131,22 @@ impl Default for Settings {
                 unauthenticated_beyond_loopback: false,
             },
             sip: Sip {
-                listen: vec![SocketAddr::from(([127, 0, 0, 1], 5060))],
+                listen: vec![Listen { transport: Transport::Udp, address: SocketAddr::from(([127, 0, 0, 1], 5060)) }],
                 advertise: None,
                 threads: std::thread::available_parallelism().map_or(2, usize::from).min(4),
                 allow: values::loopback(),
+                trusted: Vec::new(),
+                session_expires_seconds: 1800,
+                max_connections: 10_000,
+                max_connections_per_source: 64,
                 setup_timeout_ms: 4000,
                 ring_timeout_ms: 180_000,
                 max_call_seconds: 4 * 3600,
                 reroute_after_ringing: false,
                 drain_seconds: 10,
             },
+            tls: Tls::default(),
+            dns_servers: Vec::new(),
             deregister_after_seconds: 600,
             log_level: "info".into(),
             log_json: false,
@@ -149,12 +201,23 @@ fn check(settings: &Settings) -> Result<(), SettingsError> {
     if settings.sip.listen.is_empty() || settings.sip.listen.len() > 64 {
         return Err(SettingsError("sip.listen: expected 1 to 64 addresses".into()));
     }
-    if let Some(any) = settings.sip.listen.iter().find(|address| address.ip().is_unspecified())
+    if let Some(any) = settings.sip.listen.iter().find(|listen| listen.address.ip().is_unspecified())
         && settings.sip.advertise.is_none()
     {
+        let any = any.address;
         return Err(SettingsError(format!(
             "sip.listen: {any} is every address of this host; say by sip.advertise which one peers shall answer to"
         )));
+    }
+    let serves_tls = settings.sip.listen.iter().any(|listen| listen.transport == Transport::Tls);
+    if settings.tls.certificate.is_some() != settings.tls.key.is_some() {
+        return Err(SettingsError("tls.certificate and tls.key: expected both or neither".into()));
+    }
+    if serves_tls && settings.tls.certificate.is_none() {
+        return Err(SettingsError("sip.listen: tls needs tls.certificate and tls.key".into()));
+    }
+    if settings.tls.require_client && settings.tls.client_authorities.is_none() {
+        return Err(SettingsError("tls.require_client needs tls.client_authorities".into()));
     }
     Ok(())
 }

@@ -30,10 +30,15 @@ fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
 
 #[test]
 fn every_key_has_a_variable_and_lists_take_commas() {
-    let variables =
-        [("TRUNKLINE_SIP_LISTEN", "udp:127.0.0.1:1, udp:[::1]:2"), ("TRUNKLINE_SIP_ALLOW", "192.0.2.0/24,10.0.0.1")];
+    let variables = [
+        ("TRUNKLINE_SIP_LISTEN", "udp:127.0.0.1:1, tls:[::1]:2"),
+        ("TRUNKLINE_TLS_CERTIFICATE", "a.crt"),
+        ("TRUNKLINE_TLS_KEY", "a.key"),
+        ("TRUNKLINE_SIP_ALLOW", "192.0.2.0/24,10.0.0.1"),
+    ];
     let settings = with_file("", &variables, ServeFlags::default()).unwrap();
-    assert_eq!(settings.sip.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+    let listens: Vec<String> = settings.sip.listen.iter().map(|l| format!("{}:{}", l.transport, l.address)).collect();
+    assert_eq!(listens, ["udp:127.0.0.1:1", "tls:[::1]:2"]);
     assert_eq!(settings.sip.allow, ["192.0.2.0/24".parse::<IpNet>().unwrap(), "10.0.0.1/32".parse().unwrap()]);
     let names: std::collections::HashSet<String> = values::KEYS.iter().map(values::Key::variable).collect();
     assert_eq!(names.len(), values::KEYS.len());
@@ -81,4 +86,15 @@ fn a_wildcard_address_needs_one_to_advertise() {
     assert!(refused.contains("sip.advertise"), "{refused}");
     let told = "[sip]\nlisten = [\"udp:0.0.0.0:5060\"]\nadvertise = \"sip.example.net\"";
     assert!(with_file(told, &[], ServeFlags::default()).is_ok());
+}
+
+#[test]
+fn tls_needs_its_certificate() {
+    let refused = |file: &str| with_file(file, &[], ServeFlags::default()).unwrap_err();
+    assert_eq!(
+        refused("[sip]\nlisten = [\"tls:127.0.0.1:5061\"]"),
+        "sip.listen: tls needs tls.certificate and tls.key"
+    );
+    assert!(refused("[tls]\ncertificate = \"a.crt\"").contains("both or neither"));
+    assert!(refused("[tls]\nrequire_client = true").contains("tls.client_authorities"));
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use sip::Transport;
 use toml::Value;
 
-use super::Settings;
+use super::{Listen, Settings};
 
 /// One key of the settings.
 pub struct Key {
@@ -75,18 +76,34 @@ pub const KEYS: &[Key] = &[
     key!("sip", "advertise", Text, |s, v| s.sip.advertise = Some(advertised(text(v, HOST)?)?)),
     key!("sip", "threads", Number, |s, v| s.sip.threads = number(v, 1, 64)? as usize),
     key!("sip", "allow", List, |s, v| s.sip.allow = each(v, network)?),
+    key!("sip", "trusted", List, |s, v| s.sip.trusted = each(v, network)?),
+    key!("sip", "session_expires_seconds", Number, |s, v| s.sip.session_expires_seconds = number_or_0(v, 90, 86_400)?),
+    key!("sip", "max_connections", Number, |s, v| s.sip.max_connections = number(v, 1, 1_000_000)? as usize),
+    key!("sip", "max_connections_per_source", Number, |s, v| {
+        s.sip.max_connections_per_source = number(v, 1, 1_000_000)? as usize
+    }),
     key!("sip", "setup_timeout_ms", Number, |s, v| s.sip.setup_timeout_ms = number(v, 100, 32_000)?),
     key!("sip", "ring_timeout_ms", Number, |s, v| s.sip.ring_timeout_ms = number(v, 1000, 3_600_000)?),
     key!("sip", "max_call_seconds", Number, |s, v| s.sip.max_call_seconds = number(v, 60, 7 * 86_400)?),
     key!("sip", "reroute_after_ringing", Flag, |s, v| s.sip.reroute_after_ringing = flag(v)?),
     key!("sip", "drain_seconds", Number, |s, v| s.sip.drain_seconds = number(v, 0, 3600)?),
+    key!("tls", "certificate", Text, |s, v| s.tls.certificate = Some(text(v, FILE)?.into())),
+    key!("tls", "key", Text, |s, v| s.tls.key = Some(text(v, FILE)?.into())),
+    key!("tls", "authorities", Text, |s, v| s.tls.authorities = Some(text(v, FILE)?.into())),
+    key!("tls", "client_authorities", Text, |s, v| s.tls.client_authorities = Some(text(v, FILE)?.into())),
+    key!("tls", "require_client", Flag, |s, v| s.tls.require_client = flag(v)?),
+    key!("tls", "directory", Text, |s, v| s.tls.directory = Some(text(v, "a directory")?.into())),
+    key!("dns", "servers", List, |s, v| s.dns_servers = each(v, name_server)?),
     key!("lease", "deregister_after_seconds", Number, |s, v| s.deregister_after_seconds = number(v, 1, 30 * 86_400)?),
     key!("log", "level", Text, |s, v| s.log_level = level(text(v, LEVEL)?)?),
     key!("log", "format", Text, |s, v| s.log_json = json(text(v, FORMAT)?)?),
 ];
 
+const FILE: &str = "a PEM file";
+const NAME_SERVER: &str = "a list of name servers such as \"192.0.2.53\" or \"192.0.2.53:5353\"";
 const ADDRESS: &str = "an address such as \"127.0.0.1:8080\"";
-const SIP_ADDRESS: &str = "a list of addresses such as \"udp:127.0.0.1:5060\"";
+const SIP_ADDRESS: &str =
+    "a list of addresses such as \"udp:127.0.0.1:5060\", \"tcp:127.0.0.1:5060\", \"tls:127.0.0.1:5061\"";
 const NETWORK: &str = "a list of networks such as \"192.0.2.0/24\"";
 const HOST: &str = "host[:port] such as \"sip.example.net:5060\"";
 const LEVEL: &str = "error, warn, info, debug, trace or a filter such as \"info,proxy=debug\"";
@@ -105,13 +122,26 @@ fn number(value: &Value, least: u64, most: u64) -> Result<u64, String> {
     number.filter(|number| (least..=most).contains(number)).ok_or_else(|| format!("a whole number, {least} to {most}"))
 }
 
+fn number_or_0(value: &Value, least: u64, most: u64) -> Result<u64, String> {
+    let number = number(value, 0, most).ok().filter(|number| *number == 0 || *number >= least);
+    number.ok_or_else(|| format!("a whole number, {least} to {most}, or 0"))
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| ADDRESS.to_owned())
 }
 
-/// `udp:ADDR`, as `--sip` has it.
-pub fn sip_address(text: &str) -> Result<SocketAddr, String> {
-    text.strip_prefix("udp:").and_then(|address| address.parse().ok()).ok_or_else(|| SIP_ADDRESS.to_owned())
+/// `udp:ADDR`, `tcp:ADDR` or `tls:ADDR`, as `--sip` has it.
+pub fn sip_address(text: &str) -> Result<Listen, String> {
+    let parsed = text.split_once(':').and_then(|(transport, address)| {
+        Some(Listen { transport: Transport::parse(transport)?, address: address.parse().ok()? })
+    });
+    parsed.ok_or_else(|| SIP_ADDRESS.to_owned())
+}
+
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let with_port = || Some(SocketAddr::new(text.parse().ok()?, 53));
+    text.parse().ok().or_else(with_port).ok_or_else(|| NAME_SERVER.to_owned())
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
