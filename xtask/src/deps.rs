@@ -15,7 +15,7 @@ const ORDER: [&str; 10] =
 /// What a crate must not depend on, beside what lies below it: (crate, forbidden, why).
 const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
     (
-        &["sip", "registrar", "registry", "routing", "proxy"],
+        &["sip", "registrar", "registry", "liveness", "routing", "proxy"],
         &["tokio", "socket2", "libc", "getrandom", "rand", "axum", "tracing", "parking_lot"],
         "pure crates read no clock, random source, socket or file",
     ),

@@ -26,6 +26,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 use control::Control;
+use serde_json::value::RawValue;
 
 pub use self::calls::Call;
 use self::error::Problem;
@@ -52,6 +53,8 @@ pub trait Live: Send + Sync {
     fn active_calls(&self, id: &str) -> u32;
     /// Why a trunk gets no calls, beyond what the registry knows: `full 2/2`, `unresolved: sbc.example.net`.
     fn reasons(&self, id: &str) -> Vec<String>;
+    /// What is known of a trunk's targets: a JSON list; none where nothing is.
+    fn targets(&self, id: &str) -> Option<Box<RawValue>>;
     /// Standing calls in the order of their ids, those after `after`, at most `limit`.
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call>;
     /// Whether calls are taken; if not, why.

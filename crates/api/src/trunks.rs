@@ -112,7 +112,8 @@ fn render(app: &App, view: &View) -> Vec<u8> {
 /// Appends a record with what the router sees of it.
 pub(crate) fn write(app: &App, view: &View, out: &mut Vec<u8>) {
     let id = &*view.trunk.id;
-    view.write_json(out, &app.live.reasons(id), app.live.active_calls(id));
+    let targets = app.live.targets(id);
+    view.write_json(out, &app.live.reasons(id), app.live.active_calls(id), targets.as_deref());
 }
 
 /// Names members that are kept but not understood: likely a typing error.

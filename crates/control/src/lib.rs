@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use registry::{Beat, Command, Now, Outcome, Registry, Violation};
+use registry::{Beat, Command, Health, Now, Outcome, Registry, Violation};
 use store::{Bytes, CommitError, Expect, Revision, Store, StoreError, Watch, WatchError, Write};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,7 +29,6 @@ use tokio::time::timeout;
 use tracing::info;
 
 pub use self::feed::{EventId, Feed, InvalidEventId, KEPT as EVENTS_KEPT, Lost};
-use self::health::Health;
 use self::mirror::{META, Mirror};
 use self::turns::Turns;
 
@@ -71,8 +70,9 @@ pub struct Control {
 pub(crate) struct Core {
     store: Arc<dyn Store>,
     mirror: Mirror,
-    health: Health,
+    health: health::Health,
     turns: Turns,
+    boot: u64,
 }
 
 impl Control {
@@ -81,8 +81,8 @@ impl Control {
     /// Must be called within a tokio runtime, where its tasks then run.
     pub async fn open(store: Arc<dyn Store>, settings: registry::Settings) -> Result<Arc<Control>, OpenError> {
         let boot = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
-        let mirror = Mirror::new(settings, boot);
-        let core = Arc::new(Core { store, mirror, health: Health::default(), turns: Turns::default() });
+        let mirror = Mirror::new(registry::Settings { boot, ..settings }, boot);
+        let core = Arc::new(Core { store, mirror, health: health::Health::default(), turns: Turns::default(), boot });
         let watch = core.load().await?;
         info!(revision = core.mirror.applied(), trunks = core.mirror.read(|r, _| r.len()), "registry loaded");
         let tasks = vec![
@@ -104,6 +104,21 @@ impl Control {
     /// Renews a lease: no disk, no channel, no lock but a shared one (unless the lease had lapsed).
     pub fn heartbeat(&self, id: &str) -> Beat {
         self.core.mirror.heartbeat(id)
+    }
+
+    /// Takes note of what this process has observed of trunks; nothing is written.
+    pub fn observe(&self, observed: Vec<(Arc<str>, Health)>) {
+        self.core.mirror.observe(observed);
+    }
+
+    /// A stream connection has ended; the id of the trunk that had registered by it.
+    pub fn connection_closed(&self, connection: u64) -> Option<Arc<str>> {
+        self.core.mirror.connection_closed(connection)
+    }
+
+    /// Names this process, as [`registry::Settings::boot`] does.
+    pub fn boot(&self) -> u64 {
+        self.core.boot
     }
 
     /// Reads the registry. Hold it short: changes wait.
@@ -249,6 +264,8 @@ fn trunk(command: &Command) -> &str {
         | Command::Deregister { id, .. }
         | Command::SetAdmin { id, .. }
         | Command::ClearAdmin { id }
+        | Command::Bind { id, .. }
+        | Command::Unbind { id }
         | Command::Expire { id, .. }
         | Command::PurgeAdmin { id, .. } => id,
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
-use registry::{Beat, Command, Now, Registry};
+use registry::{Beat, Command, Health, Now, Registry};
 use store::{Change, Listing, Revision};
 use tokio::sync::{oneshot, watch};
 
@@ -78,6 +78,26 @@ impl Mirror {
         let beat = state.registry.revive(id, self.clock.now());
         self.tell(state, false);
         beat
+    }
+
+    pub(crate) fn observe(&self, observed: Vec<(Arc<str>, Health)>) {
+        let mut state = self.state.write();
+        let now = self.clock.now();
+        for (id, health) in observed {
+            state.registry.observe(&id, health, now);
+        }
+        self.tell(state, false);
+    }
+
+    pub(crate) fn connection_closed(&self, connection: u64) -> Option<Arc<str>> {
+        // Most connections are nobody's registration.
+        if !self.state.read().registry.has_connection(connection) {
+            return None;
+        }
+        let mut state = self.state.write();
+        let id = state.registry.connection_closed(connection, self.clock.now());
+        self.tell(state, false);
+        id
     }
 
     /// Looks at the leases; returns what is due for deregistration.

@@ -200,10 +200,21 @@ impl Engine {
         self.addresses.clone()
     }
 
-    /// Sends an OPTIONS. Its outcome comes as [`proxy::Event::Probed`].
-    pub fn probe(&self, probe: &Probe) {
-        let shard = probe.token as usize % self.shared.slots.len();
-        self.input(shard, |shard, now, out| shard.probe(now, probe, out));
+    /// Sends OPTIONS requests. Their outcomes come as [`proxy::Event::Probed`].
+    pub fn probe(&self, probes: &[Probe]) {
+        Hands::borrow(&self.shared, |hands| {
+            let now = self.shared.clock.now();
+            for probe in probes {
+                let slot = &self.shared.slots[probe.token as usize % self.shared.slots.len()];
+                slot.with(now, &self.shared, &mut hands.out, |shard, now, out| shard.probe(now, probe, out));
+            }
+        });
+    }
+
+    /// The transport of a listener.
+    pub fn transport(&self, listener: u8) -> Transport {
+        let listener = self.shared.proxy.listeners.get(usize::from(listener));
+        listener.map(|listener| listener.transport).unwrap_or_default()
     }
 
     /// Answers a REGISTER, or drops it. `headers` are lines with their CRLF.

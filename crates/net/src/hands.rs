@@ -127,8 +127,13 @@ impl Hands {
         for event in self.out.events.drain(..) {
             shared.router.event(event);
         }
-        for registration in self.out.registrations.drain(..) {
-            shared.router.register(registration);
+        for registration in std::mem::take(&mut self.out.registrations) {
+            if let Err(refused) = shared.router.register(registration)
+                && let Some(slot) = shared.slots.get(usize::from(refused.shard))
+            {
+                let now = shared.clock.now();
+                slot.with(now, shared, &mut self.out, |shard, now, out| shard.reply(now, refused.context, None, out));
+            }
         }
         for lookup in self.out.lookups.drain(..) {
             shared.router.locate(lookup);

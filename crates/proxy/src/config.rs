@@ -122,7 +122,7 @@ impl Config {
     }
 
     /// The listener to send from: the one the request came in by if it can.
-    pub(crate) fn listener_towards(&self, destination: SocketAddr, transport: Transport, preferred: u8) -> Option<u8> {
+    pub fn listener_towards(&self, destination: SocketAddr, transport: Transport, preferred: u8) -> Option<u8> {
         let family = |listener: &Listener| {
             listener.transport == transport && listener.address.is_ipv4() == destination.is_ipv4()
         };

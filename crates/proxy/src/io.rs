@@ -269,8 +269,11 @@ pub trait Router: Send + Sync {
     fn admit(&self, source: std::net::IpAddr, names: &[Box<str>]) -> Admission;
     /// Where a request goes.
     fn route(&self, question: &Question) -> Answer;
-    /// Takes a REGISTER; its answer comes later, or never.
-    fn register(&self, registration: Registration);
+    /// Takes a REGISTER; its answer comes later. One that is given back is dropped without an answer.
+    ///
+    /// # Errors
+    /// The registration, where it cannot be taken.
+    fn register(&self, registration: Registration) -> Result<(), Registration>;
     /// Takes a name to resolve; its answer comes later, or never.
     fn locate(&self, lookup: Lookup);
     /// Tells an event.

@@ -44,6 +44,10 @@ impl Shard {
             Some((status, reason, headers)) => {
                 let reason = if reason.is_empty() { reply::reason_phrase(status) } else { reason };
                 self.reply_in(now, id, &Reply { status, reason, headers }, out);
+                // Who is not known yet makes us keep nothing: a repeat of it is judged anew (RFC 3261 §8.2.7).
+                if status >= 300 {
+                    self.drop_context(id);
+                }
             }
             None => self.drop_context(id),
         }

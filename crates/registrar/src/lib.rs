@@ -23,6 +23,8 @@ pub use crate::ha1::Ha1;
 
 /// Longest Contact URI.
 const LONGEST_CONTACT: usize = 1024;
+/// Contacts of one request that are looked at.
+const MOST_CONTACTS: usize = 8;
 
 /// Settings of the registrar.
 #[derive(Clone, Debug)]
@@ -145,23 +147,23 @@ impl Registrar {
             let headers = format!("Unsupported: {}\r\n", String::from_utf8_lossy(required.value));
             return answer(420, "Bad Extension", headers, "extension");
         }
-        let Some(digest) = self.digest(request) else { return self.challenge(now_ms, random, false) };
-        match self.key.check(digest.get("nonce").unwrap_or_default(), now_ms, self.settings.nonce_ms) {
+        let Some(digest) = self.digest(request) else { return self.challenge(source, now_ms, random, false) };
+        let nonce = digest.get("nonce").unwrap_or_default();
+        // Only a nonce that this very source was given is judged: over UDP anybody could be wrong in another's name.
+        match self.key.check(nonce, source, now_ms, self.settings.nonce_ms) {
             Nonce::Fresh => {}
-            Nonce::Stale => return self.challenge(now_ms, random, true),
-            Nonce::Foreign => return self.challenge(now_ms, random, false),
+            Nonce::Stale | Nonce::Foreign => return self.challenge(source, now_ms, random, true),
         }
         let Some(trunk) = self.verify(request, &digest, credentials) else {
             lock(&self.tries).fail(source, now_ms, tries);
-            return match self.challenge(now_ms, random, false) {
+            return match self.challenge(source, now_ms, random, false) {
                 Verdict::Answer { status, reason, headers, .. } => answer(status, reason, headers, "wrong"),
                 other => other,
             };
         };
         if !self.first_use(&digest, now_ms) {
-            return self.challenge(now_ms, random, true);
+            return self.challenge(source, now_ms, random, true);
         }
-        lock(&self.tries).succeed(source);
         self.bind(request, trunk)
     }
 
@@ -212,8 +214,8 @@ impl Registrar {
         lock(&self.used).take(nonce, count, now_ms, self.settings.nonce_ms)
     }
 
-    fn challenge(&self, now_ms: u64, random: u64, stale: bool) -> Verdict {
-        let nonce = self.key.make(now_ms, random);
+    fn challenge(&self, source: IpAddr, now_ms: u64, random: u64, stale: bool) -> Verdict {
+        let nonce = self.key.make(source, now_ms, random);
         let realm = &self.settings.realm;
         let stale_param = if stale { ", stale=true" } else { "" };
         let mut headers = String::new();
@@ -237,9 +239,22 @@ impl Registrar {
             },
             None => None,
         };
-        let mut contacts = request.values(Name::Contact);
-        let Some(contact) = contacts.next() else { return Verdict::Query { trunk } };
-        if contacts.next().is_some() {
+        let mut contacts: Vec<_> = request.values(Name::Contact).take(MOST_CONTACTS + 1).collect();
+        if contacts.len() > 1 {
+            // A peer whose address has changed takes the old one back in the same request.
+            let is_new = |contact: &sip::Value<'_>| {
+                let parsed = sip::NameAddr::parse(contact.bytes);
+                parsed.map_or(true, |contact| contact.params.get(b"expires") != Some(Some(b"0")))
+            };
+            let taken_back = contacts.iter().filter(|contact| !is_new(contact)).count();
+            if taken_back < contacts.len() {
+                contacts.retain(is_new);
+            } else {
+                contacts.truncate(1);
+            }
+        }
+        let Some(contact) = contacts.first() else { return Verdict::Query { trunk } };
+        if contacts.len() > 1 {
             return malformed("One Contact is expected: a trunk has one target");
         }
         if contact.bytes == b"*" {

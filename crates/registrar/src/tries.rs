@@ -1,4 +1,4 @@
-//! How often a source may be wrong.
+//! How often a source may be wrong. Being right in between forgives nothing: who has one password could guess at others for ever.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -66,13 +66,6 @@ impl Tries {
         known.failures += 1;
         if known.failures == tries {
             known.since = now_ms;
-        }
-    }
-
-    /// It was right: one failure is forgiven. Not all, or who has one password could guess at others for ever.
-    pub fn succeed(&mut self, source: IpAddr) {
-        if let Some(known) = self.sources.get_mut(&source) {
-            known.failures = known.failures.saturating_sub(1);
         }
     }
 }

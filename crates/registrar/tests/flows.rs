@@ -121,6 +121,17 @@ fn who_is_wrong_learns_nothing() {
 }
 
 #[test]
+fn nobody_is_blocked_in_anothers_name() {
+    let registrar = registrar();
+    let mine = nonce(&decide_from(&registrar, IpAddr::from([203, 0, 113, 1]), &request(""), 1000));
+    let forged = request(&format!("{CONTACT}{}", authorize("pbx", "guess", &mine, 1, "MD5")));
+    for _ in 0..50 {
+        assert_eq!(parts(&decide(&registrar, &forged, 1000)).2, "stale");
+    }
+    assert!(!registrar.ignores(SOURCE, 1000));
+}
+
+#[test]
 fn a_source_that_keeps_guessing_hears_403_then_nothing() {
     let registrar = registrar();
     let fresh = nonce(&decide(&registrar, &request(""), 1000));
@@ -133,7 +144,11 @@ fn a_source_that_keeps_guessing_hears_403_then_nothing() {
     assert_eq!(parts(&verdict), (403, "", "blocked"), "the right password is not told apart either");
     assert!((0..20).any(|_| decide(&registrar, &wrong, 1002) == Verdict::Silence));
     assert!(registrar.ignores(SOURCE, 1002));
-    let elsewhere = decide_from(&registrar, IpAddr::from([192, 0, 2, 8]), &right, 1003);
+    let other = IpAddr::from([192, 0, 2, 8]);
+    let challenge = decide_from(&registrar, other, &right, 1003);
+    assert_eq!(parts(&challenge).2, "stale", "a nonce is for the source that asked for it");
+    let answer = authorize("pbx", "secret", &nonce(&challenge), 1, "MD5");
+    let elsewhere = decide_from(&registrar, other, &request(&format!("{CONTACT}{answer}")), 1003);
     assert!(matches!(elsewhere, Verdict::Bind { .. }), "others are not harmed: {elsewhere:?}");
     assert!(!registrar.ignores(SOURCE, 61_002));
     assert_eq!(parts(&decide(&registrar, &wrong, 61_002)).0, 401, "the block ends");
@@ -151,7 +166,7 @@ fn nonces_serve_once_for_each_count_and_for_their_time() {
     assert!(matches!(decide(&registrar, &with(2), 200_000), Verdict::Bind { .. }), "a refresh needs no new challenge");
     assert_eq!(parts(&decide(&registrar, &with(3), 301_001)).2, "stale");
     let foreign = authorize("pbx", "secret", &"0".repeat(64), 1, "MD5");
-    assert_eq!(parts(&decide(&registrar, &request(&foreign), 1000)).2, "challenge");
+    assert_eq!(parts(&decide(&registrar, &request(&foreign), 1000)).2, "stale");
 }
 
 #[test]
@@ -174,6 +189,8 @@ fn expires_and_contacts_follow_the_rules() {
     ] {
         assert_eq!(ask(gone), Verdict::Unbind { trunk: trunk.clone() }, "{gone}");
     }
+    let moved = ask("Contact: <sip:old@192.0.2.7>;expires=0, <sip:new@192.0.2.7>;expires=90\r\n");
+    assert!(matches!(moved, Verdict::Bind { contact, expires: 90, .. } if contact == "sip:new@192.0.2.7"));
     for (extra, granted) in [("", 3600), ("Expires: 99999999\r\n", 3600), ("Expires: 60\r\n", 60)] {
         let Verdict::Bind { expires, .. } = ask(&format!("Contact: <sip:a@192.0.2.7>\r\n{extra}")) else { panic!() };
         assert_eq!(expires, granted);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::binding::Binding;
+
 /// A change that somebody wants. Bodies are as they came.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -39,6 +41,18 @@ pub enum Command {
     },
     /// Clears the operator's intent.
     ClearAdmin {
+        /// The trunk's id.
+        id: String,
+    },
+    /// Binds a trunk to where it registered from by SIP; a heartbeat at once.
+    Bind {
+        /// The trunk's id.
+        id: String,
+        /// Where it is reached.
+        binding: Binding,
+    },
+    /// Ends a registration by SIP.
+    Unbind {
         /// The trunk's id.
         id: String,
     },
@@ -114,6 +128,7 @@ pub enum Expect {
 pub enum Outcome {
     AdminCleared,
     AdminSet,
+    Bound,
     Created {
         unknown: Vec<String>,
     },
@@ -128,6 +143,7 @@ pub enum Outcome {
     Replaced {
         unknown: Vec<String>,
     },
+    Unbound,
 }
 
 /// Why a command is refused.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::admin::Admin;
 use crate::command::{Command, Condition, Decision, Expect, Match, Outcome, Violation, Write, validate_id};
 use crate::members::Members;
-use crate::parse;
+use crate::parse::{self, Origin};
 use crate::state::{ADMIN, Entry, Now, Registry, TRUNK, store_trunk};
 use crate::trunk::{HEARTBEAT_SECONDS, Trunk, WEIGHT};
 
@@ -19,6 +19,8 @@ impl Registry {
             Command::Deregister { id, condition } => self.deregister(id, condition, now),
             Command::SetAdmin { id, body } => self.set_admin(id, body, now),
             Command::ClearAdmin { id } => self.clear_admin(id),
+            Command::Bind { id, binding } => self.bind(id, binding, now),
+            Command::Unbind { id } => self.unbind(id),
             Command::Expire { id, modified } => Ok(self.expire(id, *modified, now)),
             Command::PurgeAdmin { id, modified } => Ok(self.purge(id, *modified, now)),
         }
@@ -29,7 +31,8 @@ impl Registry {
         let known = self.trunks.get(id);
         self.check(known, condition, now)?;
         let id = known.map_or_else(|| Arc::from(id), |entry| entry.trunk.id.clone());
-        let trunk = parse::trunk(&id, &parse::object(body)?)?;
+        let trunk = parse::trunk(&id, &parse::object(body)?, self.client(known))?;
+        self.check_username(&trunk)?;
         let unknown = trunk.extra.iter().map(|(name, _)| name.to_owned()).collect();
         match known {
             Some(entry) => {
@@ -60,10 +63,11 @@ impl Registry {
         let unknown = || Violation::not_found("unknown trunk — re-register with PUT");
         let entry = self.trunks.get(id).ok_or_else(unknown)?;
         self.check(Some(entry), condition, now)?;
-        let mut members = entry.trunk.to_members();
+        let mut members = entry.trunk.to_members(false);
         let patch = parse::object(body)?;
         members.merge(&patch).map_err(|_| Violation::bad("malformed trunk record (invalid JSON)"))?;
-        let trunk = parse::trunk(&entry.trunk.id, &members)?;
+        let trunk = parse::trunk(&entry.trunk.id, &members, self.client(Some(entry)))?;
+        self.check_username(&trunk)?;
         let unknown =
             trunk.extra.iter().map(|(name, _)| name.to_owned()).filter(|name| patch.get(name).is_some()).collect();
         let changed = trunk != *entry.trunk;
@@ -72,15 +76,37 @@ impl Registry {
 
     /// Writes a record in place of another; nothing where they are the same and the lease stands.
     fn replace(&self, entry: &Entry, trunk: &Trunk, now: Now) -> Vec<Write> {
-        if *trunk == *entry.trunk && entry.up {
+        if *trunk == *entry.trunk && (entry.lease_up || trunk.register.is_some()) {
             self.heartbeat(&trunk.id, now);
             return Vec::new();
         }
-        vec![Write {
+        let mut writes = vec![Write {
             key: format!("{TRUNK}{}", trunk.id),
             expect: Expect::Modified(entry.modified),
             value: Some(store_trunk(trunk, entry.registered_at)),
-        }]
+        }];
+        // Who registered under another name is somebody else.
+        let username = |trunk: &Trunk| trunk.register.as_ref().map(|register| register.username.clone());
+        if username(trunk) != username(&entry.trunk) {
+            writes.extend(self.forget_binding(&trunk.id));
+        }
+        writes
+    }
+
+    fn client<'a>(&'a self, known: Option<&'a Entry>) -> Origin<'a> {
+        let known = known.and_then(|entry| entry.trunk.register.as_deref());
+        Origin::Client { known, realm: &self.settings.realm }
+    }
+
+    /// A username stands for one trunk. Two that race for it on different nodes may both get it; then the first has it.
+    fn check_username(&self, trunk: &Trunk) -> Result<(), Violation> {
+        let Some(register) = &trunk.register else { return Ok(()) };
+        match self.usernames.get(&register.username) {
+            Some(ids) if ids.iter().any(|id| *id != trunk.id) => {
+                Err(Violation::member("register.username", "register.username is taken by another trunk"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn deregister(&self, id: &str, condition: &Condition, now: Now) -> Result<Decision, Violation> {
@@ -94,6 +120,7 @@ impl Registry {
         let id = &entry.trunk.id;
         let mut writes =
             vec![Write { key: format!("{TRUNK}{id}"), expect: Expect::Modified(entry.modified), value: None }];
+        writes.extend(self.forget_binding(id));
         if let Some(intent) = self.admins.get(id) {
             writes.push(Write {
                 key: format!("{ADMIN}{id}"),
@@ -107,7 +134,7 @@ impl Registry {
     fn expire(&self, id: &str, modified: u64, now: Now) -> Decision {
         let due = |entry: &&Entry| {
             let gone_at = entry.lease.deadline().saturating_add(self.settings.deregister_after.as_millis() as u64);
-            entry.modified == modified && !entry.up && self.lease_time(now) >= gone_at
+            entry.modified == modified && !entry.lease_up && self.lease_time(now) >= gone_at
         };
         self.trunks.get(id).filter(due).map_or_else(nothing, |entry| self.remove(entry, Outcome::Expired, now))
     }
@@ -180,7 +207,8 @@ fn nothing() -> Decision {
 
 impl Trunk {
     /// The registrant's members: what differs from the defaults, so that a patch works on what was given.
-    pub(crate) fn to_members(&self) -> Members {
+    /// `stored`: with what is kept of secrets.
+    pub(crate) fn to_members(&self, stored: bool) -> Members {
         let mut members = self.extra.clone();
         let mut set = |name: &str, value: serde_json::Value| {
             if let Ok(raw) = serde_json::value::to_raw_value(&value) {
@@ -219,13 +247,27 @@ impl Trunk {
             let mut value = serde_json::json!({
                 "interval_seconds": probe.interval_seconds, "fall": probe.fall, "rise": probe.rise,
             });
-            if let Some(codes) = &probe.ok_codes {
-                value["ok_codes"] = serde_json::json!(codes);
-            }
+            probe.add_optional(&mut value);
             set("probe", value);
         }
-        if let Some(codes) = &self.reroute_on {
-            set("reroute_on", codes.to_vec().into());
+        if self.reroute_on.is_some() {
+            set("reroute_on", self.reroute_list().into());
+        }
+        if self.trusted {
+            set("trusted", true.into());
+        }
+        if self.large_over_tcp {
+            set("large_over_tcp", true.into());
+        }
+        if let Some(tls) = &self.tls {
+            set("tls", tls.to_json());
+        }
+        if let Some(register) = &self.register {
+            let mut value = serde_json::json!({ "username": register.username });
+            if stored {
+                value["ha1"] = register.ha1.to_text().into();
+            }
+            set("register", value);
         }
         members
     }

@@ -9,8 +9,10 @@
 //! ([`Trunk`]), the operator the intent ([`Admin`]), the server status and counts ([`View`]).
 
 mod admin;
+mod binding;
 mod command;
 mod decide;
+mod health;
 mod lease;
 mod members;
 mod parse;
@@ -19,10 +21,12 @@ mod trunk;
 mod view;
 
 pub use admin::{Admin, AdminState};
+pub use binding::Binding;
 pub use command::{Command, Condition, Decision, Expect, Kind, Match, Outcome, Violation, Write, validate_id};
+pub use health::{Health, Verdict};
 pub use lease::Beat;
 pub use members::Members;
 pub use sip::Transport;
 pub use state::{Event, EventKind, Now, Registry, Settings};
-pub use trunk::{Probe, Trunk};
+pub use trunk::{Probe, Register, Reroute, Tls, Trunk};
 pub use view::{Reason, View};

@@ -3,20 +3,31 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use registrar::Ha1;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sip::Transport;
 
 use crate::command::Violation;
 use crate::members::Members;
-use crate::trunk::{HEARTBEAT_SECONDS, Probe, Trunk, WEIGHT};
+use crate::trunk::{HEARTBEAT_SECONDS, Probe, Q850, Register, Reroute, Tls, Trunk, WEIGHT};
 
 /// The server's members: a client may send back what it read, and is not heeded.
-const OF_THE_SERVER: [&str; 7] =
-    ["id", "status", "status_reasons", "admin", "registered_at", "lease_expires_at", "active_calls"];
+const OF_THE_SERVER: [&str; 10] = [
+    "id",
+    "status",
+    "status_reasons",
+    "admin",
+    "registered_at",
+    "lease_expires_at",
+    "last_heartbeat_at",
+    "active_calls",
+    "registration",
+    "targets",
+];
 
 /// The registrant's members.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 16] = [
     "sip_uri",
     "transport",
     "enabled",
@@ -29,7 +40,20 @@ const KNOWN: [&str; 12] = [
     "sources",
     "probe",
     "reroute_on",
+    "trusted",
+    "large_over_tcp",
+    "tls",
+    "register",
 ];
+
+/// Where a record comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin<'a> {
+    /// From a registrant, who may leave out a password that is known.
+    Client { known: Option<&'a Register>, realm: &'a str },
+    /// From the store.
+    Store,
+}
 
 /// Longest `sip_uri`, in bytes.
 const LONGEST_URI: usize = 1024;
@@ -56,7 +80,7 @@ fn too_many() -> Violation {
 }
 
 /// Checks a registrant's members and makes the record of them.
-pub(crate) fn trunk(id: &Arc<str>, members: &Members) -> Result<Trunk, Violation> {
+pub(crate) fn trunk(id: &Arc<str>, members: &Members, origin: Origin<'_>) -> Result<Trunk, Violation> {
     let mut trunk = Trunk {
         id: id.clone(),
         sip_uri: Box::default(),
@@ -72,6 +96,10 @@ pub(crate) fn trunk(id: &Arc<str>, members: &Members) -> Result<Trunk, Violation
         sources: Box::default(),
         probe: None,
         reroute_on: None,
+        trusted: false,
+        large_over_tcp: false,
+        tls: None,
+        register: None,
         extra: Members::default(),
     };
     if members.len() > Members::MOST {
@@ -93,7 +121,7 @@ pub(crate) fn trunk(id: &Arc<str>, members: &Members) -> Result<Trunk, Violation
         match name {
             "sip_uri" => trunk.sip_uri = given.map_or(Ok(Box::default()), sip_uri)?,
             "transport" => transport = given.map(transport_named).transpose()?,
-            "enabled" => trunk.enabled = given.map_or(Ok(true), enabled)?,
+            "enabled" => trunk.enabled = given.map_or(Ok(true), |v| flag(name, v))?,
             "heartbeat_seconds" => {
                 trunk.heartbeat_seconds = given.map_or(Ok(HEARTBEAT_SECONDS), heartbeat_seconds)?;
             }
@@ -104,9 +132,11 @@ pub(crate) fn trunk(id: &Arc<str>, members: &Members) -> Result<Trunk, Violation
             "weight" => trunk.weight = given.map_or(Ok(WEIGHT), |v| integer(name, v, 1, 10_000))?,
             "sources" => trunk.sources = given.map_or(Ok(Box::default()), sources)?,
             "probe" => trunk.probe = given.map(probe).transpose()?.map(Box::new),
-            "reroute_on" => {
-                trunk.reroute_on = given.map(|v| codes(name, v, 300)).transpose()?.map(Vec::into_boxed_slice)
-            }
+            "reroute_on" => trunk.reroute_on = given.map(reroute).transpose()?.map(Box::new),
+            "trusted" => trunk.trusted = given.map_or(Ok(false), |v| flag(name, v))?,
+            "large_over_tcp" => trunk.large_over_tcp = given.map_or(Ok(false), |v| flag(name, v))?,
+            "tls" => trunk.tls = given.map(tls).transpose()?.map(Box::new),
+            "register" => trunk.register = given.map(|v| register(v, origin)).transpose()?.map(Box::new),
             // Known, but of no name above: impossible, as the test over the names shows.
             _ => {}
         }
@@ -140,6 +170,12 @@ fn sip_uri(value: &Value) -> Result<Box<str>, Violation> {
         return Err(bad("expected no headers after a question mark"));
     }
     Ok(uri.into())
+}
+
+fn is_sip_uri(text: &str) -> bool {
+    text.len() <= LONGEST_URI
+        && sip::Uri::parse(text.as_bytes())
+            .is_ok_and(|uri| matches!(uri.scheme, sip::Scheme::Sip | sip::Scheme::Sips) && uri.headers.is_none())
 }
 
 fn transport_named(value: &Value) -> Result<Transport, Violation> {
@@ -179,8 +215,8 @@ fn agree(uri: &str, given: Option<Transport>) -> Result<Transport, Violation> {
     }
 }
 
-fn enabled(value: &Value) -> Result<bool, Violation> {
-    value.as_bool().ok_or_else(|| Violation::member("enabled", "enabled must be true or false"))
+fn flag(name: &str, value: &Value) -> Result<bool, Violation> {
+    value.as_bool().ok_or_else(|| Violation::member(name, &format!("{name} must be true or false")))
 }
 
 fn integer(name: &str, value: &Value, least: u32, most: u32) -> Result<u32, Violation> {
@@ -248,17 +284,107 @@ fn codes(name: &str, value: &Value, least: u32) -> Result<Vec<u16>, Violation> {
         .collect()
 }
 
-fn probe(value: &Value) -> Result<Probe, Violation> {
+/// An object whose members are all known.
+fn inner<'a>(name: &str, value: &'a Value, known: &[&str]) -> Result<&'a Map<String, Value>, Violation> {
     let Value::Object(members) = value else {
-        return Err(Violation::member("probe", "probe must be an object"));
+        return Err(Violation::member(name, &format!("{name} must be an object")));
     };
-    let known = ["interval_seconds", "fall", "rise", "ok_codes"];
     if let Some(unknown) = members.keys().find(|name| !known.contains(&name.as_str())) {
-        return Err(Violation::member(
-            "probe",
-            &format!("probe.{unknown} is unknown; expected one of {}", known.join(", ")),
-        ));
+        let expected = known.join(", ");
+        return Err(Violation::member(name, &format!("{name}.{unknown} is unknown; expected one of {expected}")));
     }
+    Ok(members)
+}
+
+/// A string of an object that must fit, if it is there.
+fn inner_text(
+    name: &str,
+    members: &Map<String, Value>,
+    fits: impl Fn(&str) -> bool,
+    expected: &str,
+) -> Result<Option<Box<str>>, Violation> {
+    let (_, last) = name.split_once('.').unwrap_or(("", name));
+    match members.get(last).filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => {
+            let text = value.as_str().filter(|text| fits(text));
+            text.map(|text| Some(text.into()))
+                .ok_or_else(|| Violation::member(name, &format!("{name} must be {expected}")))
+        }
+    }
+}
+
+fn reroute(value: &Value) -> Result<Reroute, Violation> {
+    let of = "status codes, 300 to 699, or Q.850 causes such as \"Q.850:34\"";
+    let mut reroute = Reroute::default();
+    for entry in list("reroute_on", value, of)? {
+        let code = entry.as_u64().filter(|code| (300..700).contains(code)).map(|code| code as u16);
+        let cause = entry.as_str().and_then(|text| text.strip_prefix(Q850)?.parse::<u8>().ok());
+        match (code, cause.filter(|cause| (1..=127).contains(cause))) {
+            (Some(code), _) => reroute.codes.push(code),
+            (None, Some(cause)) => reroute.causes.push(cause),
+            (None, None) => {
+                let message = format!("reroute_on must hold {of}, not {entry}");
+                return Err(Violation::member("reroute_on", &message));
+            }
+        }
+    }
+    Ok(reroute)
+}
+
+fn tls(value: &Value) -> Result<Tls, Violation> {
+    let members = inner("tls", value, &["verify_name", "authority", "certificate"])?;
+    let is_host = |text: &str| {
+        let uri = format!("sip:{text}");
+        let parsed = sip::Uri::parse(uri.as_bytes());
+        parsed.is_ok_and(|uri| uri.user.is_none() && uri.port.is_none() && uri.params.0.is_empty())
+    };
+    let is_name = |text: &str| {
+        (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let name = "1 to 64 of A-Z a-z 0-9 - _: the name of a file in the server's TLS directory";
+    Ok(Tls {
+        verify_name: inner_text("tls.verify_name", members, is_host, "a host name or an IP address")?,
+        authority: inner_text("tls.authority", members, is_name, name)?,
+        certificate: inner_text("tls.certificate", members, is_name, name)?,
+    })
+}
+
+fn register(value: &Value, origin: Origin<'_>) -> Result<Register, Violation> {
+    let is_plain = |text: &str, most: usize| {
+        (1..=most).contains(&text.len()) && !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\'))
+    };
+    let expected = "1 to 128 bytes without control characters, quotes and backslashes";
+    let missing = |name: &str| Violation::member(name, &format!("{name} is required"));
+    match origin {
+        Origin::Client { known, realm } => {
+            let members = inner("register", value, &["username", "password"])?;
+            let username = inner_text("register.username", members, |text| is_plain(text, 128), expected)?
+                .ok_or_else(|| missing("register.username"))?;
+            // The password itself is never part of a message.
+            let bytes = |text: &str| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control);
+            let of = "1 to 256 bytes without control characters";
+            let ha1 = match inner_text("register.password", members, bytes, of)? {
+                Some(password) => Ha1::new(&username, realm, &password),
+                None => known
+                    .filter(|known| known.username == username)
+                    .map(|known| known.ha1.clone())
+                    .ok_or_else(|| missing("register.password"))?,
+            };
+            Ok(Register { username, ha1 })
+        }
+        Origin::Store => {
+            let members = inner("register", value, &["username", "ha1"])?;
+            let username =
+                members.get("username").and_then(Value::as_str).ok_or_else(|| missing("register.username"))?;
+            let ha1 = members.get("ha1").and_then(Value::as_str).and_then(Ha1::from_text);
+            Ok(Register { username: username.into(), ha1: ha1.ok_or_else(|| missing("register.ha1"))? })
+        }
+    }
+}
+
+fn probe(value: &Value) -> Result<Probe, Violation> {
+    let members = inner("probe", value, &["interval_seconds", "fall", "rise", "ok_codes", "from", "host"])?;
     let number = |name: &str, default: u32, most: u32| member_of(members, name, default, most);
     let ok_codes = members.get("ok_codes").filter(|value| !value.is_null());
     Ok(Probe {
@@ -266,6 +392,8 @@ fn probe(value: &Value) -> Result<Probe, Violation> {
         fall: number("fall", 3, 100)?,
         rise: number("rise", 2, 100)?,
         ok_codes: ok_codes.map(|codes_| codes("probe.ok_codes", codes_, 200)).transpose()?,
+        from: inner_text("probe.from", members, is_sip_uri, "a sip: or sips: URI")?,
+        host: inner_text("probe.host", members, |text| is_sip_uri(&format!("sip:{text}")), "host[:port]")?,
     })
 }
 

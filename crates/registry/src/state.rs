@@ -1,6 +1,6 @@
 //! The registry's state: what `apply` builds and `tick` ages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{Admin, Stored};
+use crate::binding::Bound;
 use crate::command::Command;
+use crate::health::{Flaps, Health};
 use crate::lease::{Beat, Lease, Queue};
 use crate::members::Members;
-use crate::parse;
+use crate::parse::{self, Origin};
 use crate::trunk::Trunk;
 use crate::view::View;
 
@@ -22,11 +24,29 @@ pub struct Settings {
     pub deregister_after: Duration,
     /// How long an intent outlives its trunk.
     pub admin_kept: Duration,
+    /// A trunk that went down more often than this within `flap_window` is held back when it is good again.
+    pub flap_limit: u32,
+    /// See `flap_limit`.
+    pub flap_window: Duration,
+    /// How long it must stay good then.
+    pub flap_hold: Duration,
+    /// Realm of the digests of trunks that register by SIP.
+    pub realm: String,
+    /// Names this process: connections are its own.
+    pub boot: u64,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { deregister_after: Duration::from_secs(600), admin_kept: Duration::from_secs(30 * 86_400) }
+        Settings {
+            deregister_after: Duration::from_secs(600),
+            admin_kept: Duration::from_secs(30 * 86_400),
+            flap_limit: 3,
+            flap_window: Duration::from_secs(600),
+            flap_hold: Duration::from_secs(120),
+            realm: "trunkline".to_owned(),
+            boot: 0,
+        }
     }
 }
 
@@ -80,7 +100,14 @@ pub struct Registry {
     pub(crate) settings: Settings,
     pub(crate) trunks: BTreeMap<Arc<str>, Entry>,
     pub(crate) admins: HashMap<Arc<str>, Intent>,
-    queue: Queue,
+    pub(crate) bindings: HashMap<Arc<str>, Bound>,
+    /// Trunks that registered by a connection of this process.
+    pub(crate) connections: HashMap<u64, Arc<str>>,
+    /// Ids by username; one each, but for races that the store cannot see.
+    pub(crate) usernames: HashMap<Box<str>, Vec<Arc<str>>>,
+    /// Trunks held back for flapping, by when they may be let go.
+    pub(crate) held: VecDeque<(u64, Arc<str>)>,
+    pub(crate) queue: Queue,
     /// Milliseconds of the clock that do not count against leases.
     forgiven: u64,
     last_tick: Option<u64>,
@@ -90,7 +117,7 @@ pub struct Registry {
     events: Vec<Event>,
     lease_expiries: u64,
     /// Trunks that are not up.
-    down: usize,
+    pub(crate) down: usize,
 }
 
 #[derive(Debug)]
@@ -98,6 +125,15 @@ pub(crate) struct Entry {
     pub trunk: Arc<Trunk>,
     pub registered_at: Timestamp,
     pub modified: u64,
+    /// Whether its lease, or its registration by SIP, stands.
+    pub lease_up: bool,
+    /// Whether it is bound by SIP.
+    pub bound: bool,
+    /// The connection that it registered by has ended.
+    pub closed: bool,
+    pub health: Health,
+    pub flaps: Flaps,
+    /// Whether all of that speaks for it.
     pub up: bool,
     pub lease: Lease,
 }
@@ -120,6 +156,7 @@ struct StoredTrunk {
 
 pub(crate) const TRUNK: &str = "trunk/";
 pub(crate) const ADMIN: &str = "admin/";
+pub(crate) const BINDING: &str = "binding/";
 
 /// A longer time between ticks means that this process could not take heartbeats.
 const LONGEST_TICK: u64 = 1000;
@@ -139,6 +176,10 @@ impl Registry {
             settings,
             trunks: BTreeMap::new(),
             admins: HashMap::new(),
+            bindings: HashMap::new(),
+            connections: HashMap::new(),
+            usernames: HashMap::new(),
+            held: VecDeque::new(),
             queue: Queue::default(),
             forgiven: 0,
             last_tick: None,
@@ -160,7 +201,7 @@ impl Registry {
         self.trunks.is_empty()
     }
 
-    /// Trunks whose lease stands.
+    /// Trunks that are up.
     pub fn up(&self) -> usize {
         self.trunks.len() - self.down
     }
@@ -173,7 +214,8 @@ impl Registry {
     /// Keys of all records held.
     pub fn keys(&self) -> impl Iterator<Item = String> {
         let trunks = self.trunks.keys().map(|id| format!("{TRUNK}{id}"));
-        trunks.chain(self.admins.keys().map(|id| format!("{ADMIN}{id}")))
+        let bindings = self.bindings.keys().map(|id| format!("{BINDING}{id}"));
+        trunks.chain(bindings).chain(self.admins.keys().map(|id| format!("{ADMIN}{id}")))
     }
 
     /// The time that leases live in: it stands still while the process does.
@@ -217,15 +259,23 @@ impl Registry {
         let admin = held.map(|intent| intent.admin.clone());
         let deadline = Some(entry.lease.deadline()).filter(|deadline| *deadline != u64::MAX);
         let offset = self.offset.unwrap_or_else(|| self.wall_offset(now));
-        let lease_expires_at =
-            deadline.and_then(|at| Timestamp::from_millisecond(i64::try_from(at).ok()?.checked_add(offset)?).ok());
+        let moment = |at: u64| Timestamp::from_millisecond(i64::try_from(at).ok()?.checked_add(offset)?).ok();
+        let binding = self.bindings.get(&entry.trunk.id).map(|bound| bound.binding.clone());
+        let length = match &binding {
+            Some(binding) => Some(u64::from(binding.expires_seconds) * 1000),
+            None => entry.trunk.lease_ms(),
+        };
+        let beat = deadline.zip(length).map(|(at, length)| at.saturating_sub(length));
         View {
-            reasons: View::reasons_of(&entry.trunk, admin.as_deref(), entry.up),
+            reasons: View::reasons_of(entry, admin.as_deref()),
+            lease_up: entry.lease_up,
+            binding,
+            last_heartbeat_at: beat.and_then(moment),
+            lease_expires_at: deadline.and_then(moment),
             trunk: entry.trunk.clone(),
             admin,
             up: entry.up,
             registered_at: entry.registered_at,
-            lease_expires_at,
             revision: entry.modified,
             intent: held.map(|intent| intent.modified),
         }
@@ -235,7 +285,9 @@ impl Registry {
     pub fn heartbeat(&self, id: &str, now: Now) -> Beat {
         match self.trunks.get(id) {
             None => Beat::Unknown,
-            Some(entry) if !entry.up => Beat::Lapsed,
+            // Its heartbeat is the REGISTER.
+            Some(entry) if entry.trunk.register.is_some() => Beat::Renewed,
+            Some(entry) if !entry.lease_up => Beat::Lapsed,
             Some(entry) => {
                 if let Some(lease) = entry.trunk.lease_ms() {
                     entry.lease.renew(self.lease_time(now) + lease);
@@ -258,10 +310,8 @@ impl Registry {
             entry.lease.set(at + lease);
             self.queue.push(&id, &mut entry.lease, at + lease);
         }
-        if !std::mem::replace(&mut entry.up, true) {
-            self.down -= 1;
-            self.tell(EventKind::Up, &id, now);
-        }
+        entry.lease_up = true;
+        self.settle(&id, now, false);
         Beat::Renewed
     }
 
@@ -283,6 +333,7 @@ impl Registry {
         while let Some((due, id)) = self.queue.pop(at) {
             self.come_up(due, &id, at, now, &mut orders);
         }
+        self.release(at, now);
         if at >= self.next_sweep {
             self.next_sweep = at + SWEEP;
             self.sweep(now, &mut orders);
@@ -295,8 +346,9 @@ impl Registry {
         let Some(entry) = self.trunks.get_mut(id) else {
             return;
         };
+        let registers = entry.trunk.register.is_some();
         // Taken even where the lease has been given up: it may come back.
-        if !entry.lease.takes(due) || entry.trunk.lease_ms().is_none() {
+        if !entry.lease.takes(due) || (entry.trunk.lease_ms().is_none() && !registers) {
             return;
         }
         let deadline = entry.lease.deadline();
@@ -304,11 +356,14 @@ impl Registry {
         if deadline > at {
             return self.queue.push(id, &mut entry.lease, deadline);
         }
-        if std::mem::take(&mut entry.up) {
+        if std::mem::take(&mut entry.lease_up) {
             self.queue.push(id, &mut entry.lease, gone_at);
             self.lease_expiries += 1;
-            self.down += 1;
-            return self.tell(EventKind::Down, id, now);
+            return self.settle(id, now, false);
+        }
+        // Whoever provisioned it takes it away, no lapse does.
+        if registers {
+            return;
         }
         if gone_at > at {
             return self.queue.push(id, &mut entry.lease, gone_at);
@@ -350,6 +405,8 @@ impl Registry {
                 Some((value, _, modified)) => self.apply_trunk(id, value, modified, now),
                 None => self.forget_trunk(id, now),
             }
+        } else if let Some(id) = key.strip_prefix(BINDING) {
+            self.apply_binding(id, entry.map(|(value, _, modified)| (value, modified)), now);
         } else if let Some(id) = key.strip_prefix(ADMIN) {
             match entry {
                 Some((value, _, modified)) => self.apply_admin(id, value, modified),
@@ -367,38 +424,90 @@ impl Registry {
         let Ok(stored) = serde_json::from_slice::<StoredTrunk>(value) else {
             return;
         };
-        let Ok(trunk) = parse::trunk(&id, &stored.record) else {
+        let Ok(trunk) = parse::trunk(&id, &stored.record, Origin::Store) else {
             return;
         };
         let trunk = Arc::new(trunk);
         self.follow_wall(now);
         let at = self.lease_time(now);
         let deadline = trunk.lease_ms().map_or(u64::MAX, |lease| at + lease);
-        let (kind, revived) = match self.trunks.get_mut(&id) {
+        let registers = trunk.register.is_some();
+        let mut kind = EventKind::Updated;
+        let mut registered_before = false;
+        match self.trunks.get_mut(&id) {
             Some(entry) if entry.modified >= modified => return,
             Some(entry) => {
-                entry.trunk = trunk;
+                let old = std::mem::replace(&mut entry.trunk, trunk.clone());
+                registered_before = old.register.is_some();
                 entry.registered_at = stored.registered_at;
                 entry.modified = modified;
-                (EventKind::Updated, !std::mem::replace(&mut entry.up, true))
+                let gone = old.register.as_ref().map(|register| register.username.clone());
+                self.rename(gone, &trunk);
             }
             None => {
-                let entry =
-                    Entry { trunk, registered_at: stored.registered_at, modified, up: true, lease: Lease::new() };
+                let entry = Entry {
+                    trunk: trunk.clone(),
+                    registered_at: stored.registered_at,
+                    modified,
+                    lease_up: false,
+                    bound: false,
+                    closed: false,
+                    health: Health::default(),
+                    flaps: Flaps::default(),
+                    up: false,
+                    lease: Lease::new(),
+                };
                 self.trunks.insert(id.clone(), entry);
-                (EventKind::Registered, false)
+                self.down += 1;
+                self.rename(None, &trunk);
+                kind = EventKind::Registered;
             }
-        };
-        if let Some(entry) = self.trunks.get_mut(&id) {
+        }
+        // What registers by SIP has its lease from there: a change of its record renews nothing.
+        if registers && !registered_before {
+            self.begin_binding(&id, now);
+        } else if !registers && let Some(entry) = self.trunks.get_mut(&id) {
+            (entry.lease_up, entry.bound, entry.closed) = (true, false, false);
             entry.lease.set(deadline);
             if deadline != u64::MAX {
                 self.queue.push(&id, &mut entry.lease, deadline);
             }
         }
+        if kind == EventKind::Registered {
+            // It is new: its status is part of that news.
+            self.start(&id);
+            return self.tell(kind, &id, now);
+        }
         self.tell(kind, &id, now);
-        if revived {
+        self.settle(&id, now, false);
+    }
+
+    /// The status of a trunk that has just been registered.
+    fn start(&mut self, id: &Arc<str>) {
+        let Some(entry) = self.trunks.get_mut(id) else { return };
+        if entry.lease_up {
+            entry.flaps.was_good = true;
+            entry.up = true;
             self.down -= 1;
-            self.tell(EventKind::Up, &id, now);
+        }
+    }
+
+    /// Keeps the usernames of SIP registrations.
+    fn rename(&mut self, gone: Option<Box<str>>, trunk: &Trunk) {
+        let new = trunk.register.as_ref().map(|register| &register.username);
+        if gone.as_ref() == new {
+            return;
+        }
+        if let Some(gone) = gone
+            && let Some(ids) = self.usernames.get_mut(&gone)
+        {
+            ids.retain(|id| *id != trunk.id);
+            if ids.is_empty() {
+                self.usernames.remove(&gone);
+            }
+        }
+        if let Some(new) = new {
+            self.usernames.entry(new.clone()).or_default().push(trunk.id.clone());
         }
     }
 
@@ -407,6 +516,10 @@ impl Registry {
             return;
         };
         self.down -= usize::from(!entry.up);
+        if let Some(register) = &entry.trunk.register {
+            let nobody = Trunk { register: None, ..(*entry.trunk).clone() };
+            self.rename(Some(register.username.clone()), &nobody);
+        }
         let view = Some(self.view_of(&entry, now));
         self.events.push(Event { kind: EventKind::Deregistered, id, view });
     }
@@ -421,7 +534,7 @@ impl Registry {
         self.admins.insert(id, intent);
     }
 
-    fn tell(&mut self, kind: EventKind, id: &Arc<str>, now: Now) {
+    pub(crate) fn tell(&mut self, kind: EventKind, id: &Arc<str>, now: Now) {
         let view = self.view(id, now);
         self.events.push(Event { kind, id: id.clone(), view });
     }
@@ -435,7 +548,7 @@ impl Registry {
 /// To the millisecond, which is what people can use.
 pub(crate) fn store_trunk(trunk: &Trunk, registered_at: Timestamp) -> Vec<u8> {
     let registered_at = Timestamp::from_millisecond(registered_at.as_millisecond()).unwrap_or(registered_at);
-    serde_json::to_vec(&StoredTrunk { registered_at, record: trunk.to_members() }).unwrap_or_default()
+    serde_json::to_vec(&StoredTrunk { registered_at, record: trunk.to_members(true) }).unwrap_or_default()
 }
 
 #[cfg(test)]

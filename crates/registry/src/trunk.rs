@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use registrar::Ha1;
 use sip::Transport;
 
 use crate::members::Members;
@@ -18,6 +19,62 @@ pub struct Probe {
     pub rise: u32,
     /// Codes that prove life; none: any but 503 and 408.
     pub ok_codes: Option<Vec<u16>>,
+    /// URI of From; none: the router's own address.
+    pub from: Option<Box<str>>,
+    /// `host[:port]` of the Request-URI; none: that of the trunk.
+    pub host: Option<Box<str>>,
+}
+
+/// How its certificate is verified, and what it is shown. Names of the files that the operator has put on the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The name that its certificate must hold; none: the host of `sip_uri`.
+    pub verify_name: Option<Box<str>>,
+    /// Who must have signed it.
+    pub authority: Option<Box<str>>,
+    /// Our certificate towards it.
+    pub certificate: Option<Box<str>>,
+}
+
+impl Probe {
+    /// Sets the members that are there only where they were given.
+    pub(crate) fn add_optional(&self, value: &mut serde_json::Value) {
+        if let Some(codes) = &self.ok_codes {
+            value["ok_codes"] = codes.clone().into();
+        }
+        for (name, text) in [("from", &self.from), ("host", &self.host)] {
+            if let Some(text) = text {
+                value[name] = (&**text).into();
+            }
+        }
+    }
+}
+
+impl Tls {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let members =
+            [("verify_name", &self.verify_name), ("authority", &self.authority), ("certificate", &self.certificate)];
+        let given = members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text.as_deref()?.into())));
+        serde_json::Value::Object(given.collect())
+    }
+}
+
+/// It registers by SIP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Username of its digests.
+    pub username: Box<str>,
+    /// What is kept of its password.
+    pub ha1: Ha1,
+}
+
+/// After which answers the next trunk is tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reroute {
+    /// Status codes.
+    pub codes: Vec<u16>,
+    /// Q.850 causes of a Reason header (RFC 3326).
+    pub causes: Vec<u8>,
 }
 
 /// A trunk as its registrant describes it.
@@ -50,11 +107,21 @@ pub struct Trunk {
     /// OPTIONS probing.
     pub probe: Option<Box<Probe>>,
     /// Answers after which the next trunk is tried; none stands for 408, 500, 502, 503, 504.
-    pub reroute_on: Option<Box<[u16]>>,
+    pub reroute_on: Option<Box<Reroute>>,
+    /// Identities that it asserts, and that are asserted to it, pass (RFC 3325).
+    pub trusted: bool,
+    /// Large requests go to it by TCP where it is reached by UDP (RFC 3261 §18.1.1).
+    pub large_over_tcp: bool,
+    /// How it is verified over TLS.
+    pub tls: Option<Box<Tls>>,
+    /// It registers by SIP.
+    pub register: Option<Box<Register>>,
     /// Members that the registry does not know.
     pub extra: Members,
 }
 
+/// Begins a Q.850 cause in `reroute_on`.
+pub(crate) const Q850: &str = "Q.850:";
 /// Default of `reroute_on`.
 pub const REROUTE_ON: [u16; 5] = [408, 500, 502, 503, 504];
 /// Default of `heartbeat_seconds`.
@@ -72,7 +139,18 @@ impl Trunk {
 
     /// The codes after which the next trunk is tried.
     pub fn reroute_on(&self) -> &[u16] {
-        self.reroute_on.as_deref().unwrap_or(&REROUTE_ON)
+        self.reroute_on.as_ref().map_or(&REROUTE_ON, |reroute| reroute.codes.as_slice())
+    }
+
+    /// The Q.850 causes after which the next trunk is tried.
+    pub fn reroute_causes(&self) -> &[u8] {
+        self.reroute_on.as_ref().map_or(&[], |reroute| reroute.causes.as_slice())
+    }
+
+    /// The whole list, as the API has it.
+    pub(crate) fn reroute_list(&self) -> Vec<serde_json::Value> {
+        let codes = self.reroute_on().iter().map(|code| (*code).into());
+        codes.chain(self.reroute_causes().iter().map(|cause| format!("{Q850}{cause}").into())).collect()
     }
 
     /// Length of its lease in milliseconds: three heartbeats; none without a lease.

@@ -5,27 +5,49 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::admin::{Admin, AdminState};
+use crate::binding::Binding;
+use crate::health::Verdict;
+use crate::state::Entry;
 use crate::trunk::Trunk;
 
 /// Why a trunk gets no calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Reason {
+    ConnectionClosed,
     Disabled,
     Draining,
+    Flapping,
+    /// What this process has observed.
+    Health(String),
     LeaseExpired,
+    NotRegistered,
     OutOfService,
+    RegistrationExpired,
+}
+
+impl Reason {
+    /// Whether it is a doubt, that may be overruled when all trunks are in doubt; else it is a fact.
+    pub fn is_doubt(&self) -> bool {
+        matches!(self, Reason::Flapping | Reason::Health(_))
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Reason::ConnectionClosed => "connection closed",
             Reason::Disabled => "disabled",
             Reason::Draining => "draining",
+            Reason::Flapping => "flapping",
+            Reason::Health(why) => why,
             Reason::LeaseExpired => "lease expired",
+            Reason::NotRegistered => "not registered",
             Reason::OutOfService => "out of service",
+            Reason::RegistrationExpired => "registration expired",
         })
     }
 }
@@ -37,8 +59,14 @@ pub struct View {
     pub trunk: Arc<Trunk>,
     /// The operator's intent, if it holds.
     pub admin: Option<Arc<Admin>>,
-    /// Whether the lease stands.
+    /// Whether the lease stands, and nothing that was observed speaks against it.
     pub up: bool,
+    /// Whether the lease, or the registration by SIP, stands.
+    pub lease_up: bool,
+    /// Where it registered from by SIP.
+    pub binding: Option<Arc<Binding>>,
+    /// When its lease was renewed last; none without a lease.
+    pub last_heartbeat_at: Option<Timestamp>,
     /// Why it gets no calls, as far as the registry knows.
     pub reasons: Vec<Reason>,
     /// When this registration began.
@@ -73,12 +101,23 @@ impl View {
         bare(&own) == bare(tag)
     }
 
-    pub(crate) fn reasons_of(trunk: &Trunk, admin: Option<&Admin>, up: bool) -> Vec<Reason> {
+    pub(crate) fn reasons_of(entry: &Entry, admin: Option<&Admin>) -> Vec<Reason> {
         let mut reasons = Vec::new();
-        if !up {
-            reasons.push(Reason::LeaseExpired);
+        if !entry.lease_up {
+            reasons.push(match entry.trunk.register {
+                None => Reason::LeaseExpired,
+                Some(_) if !entry.bound => Reason::NotRegistered,
+                Some(_) if entry.closed => Reason::ConnectionClosed,
+                Some(_) => Reason::RegistrationExpired,
+            });
         }
-        if !trunk.enabled {
+        if entry.health.verdict != Verdict::Good {
+            reasons.extend(entry.health.reasons.iter().cloned().map(Reason::Health));
+        }
+        if entry.flaps.held_until.is_some() {
+            reasons.push(Reason::Flapping);
+        }
+        if !entry.trunk.enabled {
             reasons.push(Reason::Disabled);
         }
         match admin.map(|admin| admin.state) {
@@ -89,8 +128,14 @@ impl View {
         reasons
     }
 
-    /// Appends the record as the API shows it. `live_reasons` and `active_calls` are what the router sees.
-    pub fn write_json(&self, out: &mut Vec<u8>, live_reasons: &[String], active_calls: u32) {
+    /// Appends the record as the API shows it. `live_reasons`, `active_calls` and `targets` (a JSON list) are what the router sees.
+    pub fn write_json(
+        &self,
+        out: &mut Vec<u8>,
+        live_reasons: &[String],
+        active_calls: u32,
+        targets: Option<&RawValue>,
+    ) {
         let trunk = &*self.trunk;
         let reasons: Vec<String> =
             self.reasons.iter().map(ToString::to_string).chain(live_reasons.iter().cloned()).collect();
@@ -98,9 +143,7 @@ impl View {
             let mut value = json!({
                 "interval_seconds": probe.interval_seconds, "fall": probe.fall, "rise": probe.rise,
             });
-            if let Some(codes) = &probe.ok_codes {
-                value["ok_codes"] = json!(codes);
-            }
+            probe.add_optional(&mut value);
             value
         });
         out.push(b'{');
@@ -127,10 +170,26 @@ impl View {
         member(out, "weight", &trunk.weight);
         member(out, "sources", &&*trunk.sources);
         member(out, "probe", &probe);
-        member(out, "reroute_on", &trunk.reroute_on());
+        member(out, "reroute_on", &trunk.reroute_list());
+        member(out, "trusted", &trunk.trusted);
+        member(out, "large_over_tcp", &trunk.large_over_tcp);
+        member(out, "tls", &trunk.tls.as_ref().map(|tls| tls.to_json()));
+        let register = trunk.register.as_ref().map(|register| json!({ "username": register.username }));
+        member(out, "register", &register);
         member(out, "admin", &self.admin.as_deref());
         member(out, "registered_at", &self.registered_at);
         member(out, "lease_expires_at", &self.lease_expires_at);
+        member(out, "last_heartbeat_at", &self.last_heartbeat_at);
+        let registration = self.binding.as_ref().map(|binding| {
+            json!({
+                "contact": binding.contact,
+                "source": binding.source,
+                "transport": binding.transport.as_str(),
+                "expires_seconds": binding.expires_seconds,
+            })
+        });
+        member(out, "registration", &registration);
+        member(out, "targets", &targets);
         member(out, "active_calls", &active_calls);
         for (name, raw) in trunk.extra.iter() {
             member(out, name, &raw);

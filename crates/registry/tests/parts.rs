@@ -246,7 +246,7 @@ proptest! {
                 .views(None, now)
                 .map(|view| {
                     let mut out = Vec::new();
-                    view.write_json(&mut out, &[], 0);
+                    view.write_json(&mut out, &[], 0, None);
                     (view.etag(), String::from_utf8(out).unwrap())
                 })
                 .collect()

@@ -99,7 +99,7 @@ const REFUSED: &[(&str, &str, Option<&str>)] = &[
     (r#"{"sip_uri":"sip:a","probe":true}"#, "probe must be an object", Some("probe")),
     (
         r#"{"sip_uri":"sip:a","probe":{"every":5}}"#,
-        "probe.every is unknown; expected one of interval_seconds, fall, rise, ok_codes",
+        "probe.every is unknown; expected one of interval_seconds, fall, rise, ok_codes, from, host",
         Some("probe"),
     ),
     (
@@ -114,13 +114,43 @@ const REFUSED: &[(&str, &str, Option<&str>)] = &[
     ),
     (
         r#"{"sip_uri":"sip:a","reroute_on":[200]}"#,
-        "reroute_on must hold status codes, 300 to 699, not 200",
+        "reroute_on must hold status codes, 300 to 699, or Q.850 causes such as \"Q.850:34\", not 200",
         Some("reroute_on"),
     ),
     (
         r#"{"sip_uri":"sip:a","reroute_on":503}"#,
-        "reroute_on must be a list of at most 256 status codes, 300 to 699",
+        "reroute_on must be a list of at most 256 status codes, 300 to 699, or Q.850 causes such as \"Q.850:34\"",
         Some("reroute_on"),
+    ),
+    (
+        r#"{"sip_uri":"sip:a","reroute_on":["Q.850:128"]}"#,
+        "reroute_on must hold status codes, 300 to 699, or Q.850 causes such as \"Q.850:34\", not \"Q.850:128\"",
+        Some("reroute_on"),
+    ),
+    (r#"{"sip_uri":"sip:a","trusted":1}"#, "trusted must be true or false", Some("trusted")),
+    (r#"{"sip_uri":"sip:a","probe":{"from":"tel:1"}}"#, "probe.from must be a sip: or sips: URI", Some("probe")),
+    (r#"{"sip_uri":"sip:a","probe":{"host":"a b"}}"#, "probe.host must be host[:port]", Some("probe")),
+    (
+        r#"{"sip_uri":"sip:a","tls":{"verify_name":"a:1"}}"#,
+        "tls.verify_name must be a host name or an IP address",
+        Some("tls"),
+    ),
+    (
+        r#"{"sip_uri":"sip:a","tls":{"authority":"../etc"}}"#,
+        "tls.authority must be 1 to 64 of A-Z a-z 0-9 - _: the name of a file in the server's TLS directory",
+        Some("tls"),
+    ),
+    (r#"{"sip_uri":"sip:a","register":{}}"#, "register.username is required", Some("register")),
+    (r#"{"sip_uri":"sip:a","register":{"username":"u"}}"#, "register.password is required", Some("register")),
+    (
+        r#"{"sip_uri":"sip:a","register":{"username":"u","password":"s\u0000cret"}}"#,
+        "register.password must be 1 to 256 bytes without control characters",
+        Some("register"),
+    ),
+    (
+        r#"{"sip_uri":"sip:a","register":{"username":"u","ha1":"x"}}"#,
+        "register.ha1 is unknown; expected one of username, password",
+        Some("register"),
     ),
 ];
 
@@ -143,7 +173,8 @@ fn a_bare_record_reads_with_every_default() {
         "status": "up", "status_reasons": [], "max_channels": null, "max_cps": null, "group": "default",
         "priority": 0, "weight": 100, "sources": [], "probe": null, "reroute_on": [408, 500, 502, 503, 504],
         "admin": null, "registered_at": "2026-11-01T00:00:00Z", "lease_expires_at": "2026-11-01T00:01:30Z",
-        "active_calls": 0,
+        "active_calls": 0, "last_heartbeat_at": "2026-11-01T00:00:00Z", "large_over_tcp": false, "trusted": false,
+        "register": null, "registration": null, "targets": null, "tls": null,
     });
     assert_eq!(world.record("a"), expected);
 }
@@ -155,7 +186,9 @@ fn every_member_is_kept() {
         "sip_uri": "sips:gw@sbc.example.net:5061;transport=tcp", "transport": "tls", "enabled": false,
         "heartbeat_seconds": 0, "max_channels": 0, "max_cps": 2.5, "group": "Straße 1", "priority": 3,
         "weight": 10000, "sources": ["192.0.2.0/24", "2001:db8::/32", "198.51.100.7/32"],
-        "probe": {"interval_seconds": 10, "fall": 1, "rise": 1, "ok_codes": [200, 404]}, "reroute_on": [],
+        "probe": {"interval_seconds": 10, "fall": 1, "rise": 1, "ok_codes": [200, 404], "from": "sip:probe@a", "host": "b:5070"},
+        "reroute_on": [480, "Q.850:34"], "trusted": true, "large_over_tcp": true,
+        "tls": {"verify_name": "sbc.example.net", "authority": "acme", "certificate": "client-1"},
         "note": {"Z": 1, "a": [null, 1.50]}, "x.y": "ä\u{0}",
     });
     world.put("a", &given.to_string()).unwrap();
@@ -189,7 +222,7 @@ fn unknown_members_stay_as_they_came_and_are_named() {
     let outcome = world.put("a", r#"{"big":1e999,"sip_uri":"sip:a","deep":[[1.0, 2]],"status":"down"}"#).unwrap();
     assert_eq!(outcome, Outcome::Created { unknown: vec!["big".into(), "deep".into()] });
     let mut out = Vec::new();
-    world.view("a").unwrap().write_json(&mut out, &[], 0);
+    world.view("a").unwrap().write_json(&mut out, &[], 0, None);
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains(r#""big":1e999"#) && text.contains(r#""deep":[[1.0, 2]]"#), "{text}");
     assert!(text.contains(r#""status":"up""#), "{text}");

@@ -31,6 +31,10 @@ pub struct Facts {
     pub large_over_tcp: bool,
     /// Further addresses of its own calls.
     pub sources: Vec<IpNet>,
+    /// URI of From in probes; none: our own address.
+    pub probe_from: Option<String>,
+    /// `host[:port]` of the Request-URI of probes; none: that of the trunk.
+    pub probe_host: Option<String>,
     /// A name that certificates of its own calls hold, in lower case.
     pub certificate_name: Option<String>,
     /// Why it gets no calls now, whatever else; none when it does.
@@ -130,8 +134,10 @@ impl Trunk {
     /// router's clock.
     pub fn reasons_here(&self, now: u64) -> Vec<String> {
         let mut reasons = Vec::new();
-        if self.targets.is_empty() {
-            reasons.push(self.facts.unreachable.clone().unwrap_or_else(|| "unresolved".to_owned()));
+        if self.targets.is_empty()
+            && let Some(why) = &self.facts.unreachable
+        {
+            reasons.push(why.clone());
         }
         if let Some(max) = self.facts.max_channels.filter(|_| self.is_full()) {
             reasons.push(format!("full {}/{max}", self.live.active()));

@@ -5,15 +5,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use arc_swap::ArcSwap;
+use control::Control;
+use net::Clock;
 use proxy::{Answer, Event, Lookup, Question, Registration, Router, Target};
+use registrar::Registrar;
 use routing::{Admission, Ask, Decision, RouteTable};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError as TrySend};
 use tracing::{info, warn};
 
 use crate::metrics::Counters;
+use crate::watch::Watch;
 
 /// Log lines that may wait; further ones are counted and dropped.
 const WAITING_LINES: usize = 4096;
@@ -26,31 +31,57 @@ pub const WAITING_WORK: usize = 4096;
 pub enum Work {
     /// A name to resolve.
     Locate(Lookup),
+    /// A REGISTER to decide.
+    Register(Registration),
 }
 
 /// The [`Router`] of the engine.
 pub struct Bridge {
-    table: Arc<ArcSwap<RouteTable>>,
-    counters: Arc<Counters>,
-    lines: SyncSender<Event>,
-    work: mpsc::Sender<Work>,
+    /// The table of now.
+    pub table: Arc<ArcSwap<RouteTable>>,
+    /// Counters of the router.
+    pub counters: Arc<Counters>,
+    /// What is seen of targets.
+    pub watch: Arc<Watch>,
+    /// Judges REGISTER requests.
+    pub registrar: Arc<Registrar>,
+    /// The registry, for connections that end.
+    pub control: Arc<Control>,
+    /// The clock of the engine.
+    pub clock: Clock,
+    /// The desk.
+    pub work: mpsc::Sender<Work>,
+    /// The log.
+    pub lines: SyncSender<Event>,
+    /// Whether all trunks were in doubt at the last call.
+    pub in_panic: AtomicBool,
+}
+
+/// Starts the thread that writes log lines.
+pub fn start_log() -> std::io::Result<SyncSender<Event>> {
+    let (lines, waiting) = sync_channel(WAITING_LINES);
+    std::thread::Builder::new().name("sip-log".into()).spawn(move || write_lines(&waiting))?;
+    Ok(lines)
 }
 
 impl Bridge {
-    /// Starts the thread that writes log lines.
-    pub fn start(
-        table: Arc<ArcSwap<RouteTable>>,
-        counters: Arc<Counters>,
-        work: mpsc::Sender<Work>,
-    ) -> std::io::Result<Arc<Bridge>> {
-        let (lines, waiting) = sync_channel(WAITING_LINES);
-        std::thread::Builder::new().name("sip-log".into()).spawn(move || write_lines(&waiting))?;
-        Ok(Arc::new(Bridge { table, counters, lines, work }))
-    }
-
     fn give(&self, work: Work) {
         if self.work.try_send(work).is_err() {
             self.counters.shed("desk");
+        }
+    }
+
+    /// Says once when a panic begins and when it ends.
+    fn note_panic(&self, panic: bool) {
+        if panic {
+            self.counters.panic();
+        }
+        if self.in_panic.load(Relaxed) != panic && self.in_panic.swap(panic, Relaxed) != panic {
+            if panic {
+                warn!("panic: every trunk is in doubt, calls are tried over all of them nevertheless");
+            } else {
+                info!("panic over: a trunk is well again");
+            }
         }
     }
 }
@@ -72,18 +103,28 @@ impl Router for Bridge {
         };
         match self.table.load().decide(&ask) {
             Decision::Trunk { seat, target, panic } => {
-                if panic {
-                    self.counters.panic();
-                }
+                self.note_panic(panic);
                 Answer::Forward(Target { seat, index: target })
             }
             Decision::Nobody(why) => Answer::Refuse(why),
         }
     }
 
-    fn register(&self, _: Registration) {
-        // Not served: no shard hands one on (`Config::registers`).
-        self.counters.shed("registrar");
+    fn register(&self, registration: Registration) -> Result<(), Registration> {
+        if self.registrar.ignores(registration.source.ip(), self.clock.now().0 / 1000) {
+            self.counters.registration("ignored");
+            return Err(registration);
+        }
+        match self.work.try_send(Work::Register(registration)) {
+            Ok(()) => Ok(()),
+            Err(TrySend::Full(work) | TrySend::Closed(work)) => {
+                self.counters.shed("desk");
+                match work {
+                    Work::Register(registration) => Err(registration),
+                    Work::Locate(_) => Ok(()),
+                }
+            }
+        }
     }
 
     fn locate(&self, lookup: Lookup) {
@@ -92,6 +133,10 @@ impl Router for Bridge {
 
     fn event(&self, event: Event) {
         self.counters.count(&event);
+        self.watch.tell(&event);
+        if let Event::Closed { connection } = event {
+            self.control.connection_closed(connection.0);
+        }
         if matches!(event, Event::Refused { .. } | Event::Lost { .. } | Event::Attempt { local: true, .. })
             && let Err(TrySendError::Full(_)) = self.lines.try_send(event)
         {

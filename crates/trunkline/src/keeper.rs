@@ -4,17 +4,19 @@
 //! cost, so building never takes more than a fraction of one core, however fast trunks change.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use control::{Control, Feed};
 use ipnet::IpNet;
-use net::{Names, Service, State};
-use registry::{Trunk, View};
-use routing::{Builder, Facts, Place, RouteTable};
+use net::{Names, Service};
+use registry::{Transport, View};
+use routing::{Builder, RouteTable};
 use tracing::{debug, warn};
+
+use crate::facts;
+use crate::watch::{self, Watch};
 
 /// The table of now.
 pub type Table = Arc<ArcSwap<RouteTable>>;
@@ -24,17 +26,29 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// A pause is this many times as long as the build before it.
 const REST: u32 = 4;
 
+/// What does not come from the registry.
+pub struct Rules {
+    /// Networks that may place calls beside the trunks.
+    pub allow: Vec<IpNet>,
+    /// Networks whose asserted identities are believed.
+    pub trust: Vec<IpNet>,
+    /// Transports that we listen on; trunks of others cannot be reached.
+    pub transports: Vec<Transport>,
+}
+
 /// Builds the first table; the returned task keeps it current until it is dropped.
 pub fn start(
     control: &Arc<Control>,
     names: &Names,
-    allow: Vec<IpNet>,
-    trust: Vec<IpNet>,
+    watch: &Arc<Watch>,
+    rules: Rules,
 ) -> (Table, impl Future<Output = ()> + use<>) {
     let mut keeper = Keeper {
         control: control.clone(),
         names: names.clone(),
-        builder: Builder::new(allow, trust),
+        watch: watch.clone(),
+        transports: rules.transports,
+        builder: Builder::new(rules.allow, rules.trust),
         named: HashMap::new(),
         views: BTreeMap::new(),
         table: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
@@ -47,6 +61,8 @@ pub fn start(
 struct Keeper {
     control: Arc<Control>,
     names: Names,
+    watch: Arc<Watch>,
+    transports: Vec<Transport>,
     builder: Builder,
     /// Services that trunks are found by, and how many trunks each has.
     named: HashMap<Service, usize>,
@@ -58,6 +74,10 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self, mut feed: Feed) {
         let mut resolved = self.names.changes();
+        // When a table may be built again, where something has changed since the last.
+        let mut due: Option<Instant> = None;
+        let mut rested = Instant::now();
+        let watch = self.watch.clone();
         loop {
             tokio::select! {
                 events = feed.next() => match events {
@@ -80,9 +100,41 @@ impl Keeper {
                     }
                     self.resolve_again();
                 }
+                () = watch.changed.notified() => {
+                    self.judge();
+                    continue;
+                }
+                () = until(due) => {
+                    due = None;
+                    let cost = self.build();
+                    rested = Instant::now() + PAUSE.max(cost * REST);
+                    continue;
+                }
             }
-            let cost = self.build();
-            tokio::time::sleep(PAUSE.max(cost * REST)).await;
+            due = due.or(Some(rested.max(Instant::now())));
+        }
+    }
+
+    /// Hands verdicts on: to decisions at once, and to the registry, whose events lead to the next table.
+    fn judge(&mut self) {
+        let mut observed = Vec::new();
+        for change in self.watch.take_changes() {
+            self.apply(&change);
+            observed.push((change.id.clone(), self.watch.health(&change)));
+        }
+        if !observed.is_empty() {
+            self.control.observe(observed);
+        }
+    }
+
+    fn apply(&self, change: &liveness::Change) {
+        let Some(trunk) = self.builder.trunk(&change.id) else { return };
+        trunk.live().set_resting(change.resting);
+        for target in &trunk.targets {
+            let key = watch::key(&target.place);
+            if let Some(flags) = change.targets.iter().find(|flags| flags.key == key) {
+                watch::apply(target, flags.usable, flags.watched);
+            }
         }
     }
 
@@ -103,8 +155,8 @@ impl Keeper {
 
     fn set(&mut self, view: &View) {
         let id = &view.trunk.id;
-        let old = self.views.remove(id).and_then(|old| service(&old.trunk));
-        let new = service(&view.trunk);
+        let old = self.views.remove(id).and_then(|old| facts::service(&old));
+        let new = facts::service(view);
         if let Some(name) = &new {
             self.views.insert(id.clone(), view.clone());
             if old.as_ref() != Some(name) {
@@ -114,13 +166,25 @@ impl Keeper {
         if let Some(name) = old.filter(|old| Some(old) != new.as_ref()) {
             self.unwant(&name);
         }
-        self.builder.set(id, facts(view, &self.names));
+        self.place(view);
+    }
+
+    fn place(&mut self, view: &View) {
+        let id = &view.trunk.id;
+        let facts = facts::of(view, &self.names, &self.transports);
+        self.watch.set(id, view.trunk.probe.as_deref(), &facts.places);
+        self.builder.set(id, facts);
+        // New targets take over what is known of them.
+        if let Some(state) = self.watch.state_of(id) {
+            self.apply(&state);
+        }
     }
 
     fn remove(&mut self, id: &str) {
-        if let Some(name) = self.views.remove(id).and_then(|view| service(&view.trunk)) {
+        if let Some(name) = self.views.remove(id).and_then(|view| facts::service(&view)) {
             self.unwant(&name);
         }
+        self.watch.remove(id);
         self.builder.remove(id);
     }
 
@@ -142,8 +206,8 @@ impl Keeper {
     }
 
     fn resolve_again(&mut self) {
-        for (id, view) in &self.views {
-            self.builder.set(id, facts(view, &self.names));
+        for view in self.views.values().cloned().collect::<Vec<_>>() {
+            self.place(&view);
         }
     }
 
@@ -156,42 +220,9 @@ impl Keeper {
     }
 }
 
-/// What a trunk is found by; none where its URI has an address.
-fn service(trunk: &Trunk) -> Option<Service> {
-    let uri = sip::Uri::parse(trunk.sip_uri.as_bytes()).ok()?;
-    Service::of(&uri, trunk.transport_given.then_some(trunk.transport))
-}
-
-fn facts(view: &View, names: &Names) -> Facts {
-    let trunk = &*view.trunk;
-    let (places, unreachable) = resolve(trunk, names);
-    Facts {
-        sip_uri: trunk.sip_uri.to_string(),
-        places,
-        priority: trunk.priority,
-        weight: trunk.weight,
-        max_channels: trunk.max_channels,
-        max_cps: trunk.max_cps,
-        reroute_on: trunk.reroute_on().to_vec(),
-        sources: trunk.sources.to_vec(),
-        obstacles: view.reasons.iter().map(ToString::to_string).collect(),
-        unreachable,
-        ..Facts::default()
-    }
-}
-
-fn resolve(trunk: &Trunk, names: &Names) -> (Vec<Place>, Option<String>) {
-    let Ok(uri) = sip::Uri::parse(trunk.sip_uri.as_bytes()) else { return (Vec::new(), None) };
-    if let sip::Host::Ip(ip) = uri.host {
-        let port = uri.port.unwrap_or(trunk.transport.default_port());
-        let place = Place { transport: trunk.transport, ..Place::udp(SocketAddr::new(ip, port)) };
-        return (vec![place], None);
-    }
-    let Some(service) = service(trunk) else { return (Vec::new(), None) };
-    let name = &service.host;
-    match names.get(&service) {
-        State::Known { places, .. } => (places.to_vec(), None),
-        State::Pending => (Vec::new(), Some(format!("unresolved: {name} (asking)"))),
-        State::Failed(why) => (Vec::new(), Some(format!("unresolved: {name} ({why})"))),
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -4,9 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use api::Call;
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 
 use crate::keeper::Table;
 use crate::metrics::Counters;
+use crate::watch::Watch;
 
 /// The router's side of the answers.
 pub struct Live {
@@ -14,6 +16,8 @@ pub struct Live {
     pub table: Table,
     /// Counters of the router.
     pub counters: Arc<Counters>,
+    /// What is seen of targets.
+    pub watch: Arc<Watch>,
     /// The engine, once it runs.
     pub engine: OnceLock<net::Engine>,
 }
@@ -26,6 +30,10 @@ impl api::Live for Live {
     fn reasons(&self, id: &str) -> Vec<String> {
         let now = self.engine.get().map_or(0, |engine| engine.clock().now().0);
         self.table.load().trunk(id).map(|trunk| trunk.reasons_here(now)).unwrap_or_default()
+    }
+
+    fn targets(&self, id: &str) -> Option<Box<RawValue>> {
+        self.watch.describe(id)
     }
 
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call> {
@@ -50,13 +58,13 @@ impl api::Live for Live {
 
     fn ready(&self) -> Result<(), String> {
         match self.engine.get() {
-            Some(engine) if engine.is_running() => Ok(()),
+            Some(engine) if engine.is_running() => self.watch.ready(),
             Some(_) => Err("the SIP router has stopped".to_owned()),
             None => Err("the SIP router is starting".to_owned()),
         }
     }
 
     fn encode_metrics(&self, out: &mut String) {
-        self.counters.encode(out, &self.table.load(), self.engine.get());
+        self.counters.encode(out, &self.table.load(), self.engine.get(), &self.watch);
     }
 }

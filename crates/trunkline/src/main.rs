@@ -3,13 +3,17 @@
 //! This crate only wires: settings, the rooms of the house, and the way they start and stop.
 
 mod bridge;
+mod certificates;
 mod desk;
+mod facts;
 mod keeper;
 mod live;
 mod logs;
 mod metrics;
+mod prober;
 mod serve;
 mod settings;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use proxy::Event;
 use routing::RouteTable;
 
+use crate::watch::Watch;
+
 /// Status codes are below this.
 const CODES: usize = 700;
 
@@ -18,6 +20,8 @@ pub struct Counters {
     silenced: Mutex<BTreeMap<&'static str, u64>>,
     lost: Mutex<BTreeMap<&'static str, u64>>,
     shed: Mutex<BTreeMap<&'static str, u64>>,
+    probes: Mutex<BTreeMap<&'static str, u64>>,
+    registrations: Mutex<BTreeMap<&'static str, u64>>,
     dropped_lines: AtomicU64,
     oversized: AtomicU64,
     panics: AtomicU64,
@@ -32,6 +36,8 @@ impl Counters {
             silenced: Mutex::default(),
             lost: Mutex::default(),
             shed: Mutex::default(),
+            probes: Mutex::default(),
+            registrations: Mutex::default(),
             dropped_lines: AtomicU64::new(0),
             oversized: AtomicU64::new(0),
             panics: AtomicU64::new(0),
@@ -48,7 +54,15 @@ impl Counters {
             }
             Event::Attempt { trunk, status, local, .. } => trunk.live().count(*status, *local),
             Event::Oversized => drop(self.oversized.fetch_add(1, Relaxed)),
-            Event::Closed { .. } | Event::Probed { .. } => {}
+            Event::Probed { status, unsent, .. } => {
+                let outcome = match (status, unsent) {
+                    (Some(_), _) => "answer",
+                    (None, true) => "unsent",
+                    (None, false) => "timeout",
+                };
+                add(&self.probes, outcome);
+            }
+            Event::Closed { .. } => {}
             Event::Refused { cause, .. } => add(&self.refused, cause),
             Event::Silenced { cause } => add(&self.silenced, cause),
             Event::Lost { cause, .. } => add(&self.lost, cause),
@@ -58,6 +72,11 @@ impl Counters {
     /// Counts a call that went to a trunk although all were in doubt.
     pub fn panic(&self) {
         self.panics.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a REGISTER.
+    pub fn registration(&self, outcome: &'static str) {
+        add(&self.registrations, outcome);
     }
 
     /// Counts what a full queue did not take.
@@ -71,7 +90,7 @@ impl Counters {
     }
 
     /// Appends the Prometheus text.
-    pub fn encode(&self, out: &mut String, table: &RouteTable, engine: Option<&net::Engine>) {
+    pub fn encode(&self, out: &mut String, table: &RouteTable, engine: Option<&net::Engine>, watch: &Watch) {
         family(
             out,
             "trunkline_calls_answered_total",
@@ -97,6 +116,22 @@ impl Counters {
         trunks(out, table, engine.map_or(0, |engine| engine.clock().now().0));
         if let Some(engine) = engine {
             sockets(out, engine);
+        }
+        let (targets, probes) = watch.counts();
+        family(out, "trunkline_targets", "gauge", "Targets of all trunks.");
+        let _ = writeln!(out, "trunkline_targets {targets}");
+        family(out, "trunkline_probes_under_way", "gauge", "Probes without an outcome yet.");
+        let _ = writeln!(out, "trunkline_probes_under_way {probes}");
+        family(out, "trunkline_probe_overdue_seconds", "gauge", "How long the oldest thing that was due has waited.");
+        let _ = writeln!(out, "trunkline_probe_overdue_seconds {}", watch.overdue().as_secs_f64());
+        for (name, help, counts) in [
+            ("trunkline_probes_total", "Outcomes of probes.", &self.probes),
+            ("trunkline_registrations_total", "REGISTER requests, by what became of them.", &self.registrations),
+        ] {
+            family(out, name, "counter", help);
+            for (outcome, count) in &*counts.lock().unwrap_or_else(PoisonError::into_inner) {
+                let _ = writeln!(out, "{name}{{outcome=\"{outcome}\"}} {count}");
+            }
         }
         family(out, "trunkline_shed_total", "counter", "What a full queue did not take, by queue.");
         for (queue, count) in &*self.shed.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -146,7 +181,10 @@ fn sockets(out: &mut String, engine: &net::Engine) {
     let _ = writeln!(out, "trunkline_sip_transactions {}", engine.transactions());
     family(out, "trunkline_sip_transactions_undecided", "gauge", "Server transactions without a final answer.");
     let _ = writeln!(out, "trunkline_sip_transactions_undecided {}", engine.undecided());
-    family(out, "trunkline_sip_datagrams_total", "counter", "Datagrams, by what became of them.");
+    if let Some(streams) = engine.streams() {
+        connections(out, &streams.counts());
+    }
+    family(out, "trunkline_sip_datagrams_total", "counter", "Messages of all transports, by what became of them.");
     for (fate, count) in [
         ("received", counts.received),
         ("sent", counts.sent),
@@ -160,6 +198,26 @@ fn sockets(out: &mut String, engine: &net::Engine) {
         ("undeliverable", counts.undeliverable),
     ] {
         let _ = writeln!(out, "trunkline_sip_datagrams_total{{fate=\"{fate}\"}} {count}");
+    }
+}
+
+fn connections(out: &mut String, counts: &net::StreamCounts) {
+    family(out, "trunkline_sip_connections", "gauge", "TCP and TLS connections that stand.");
+    let _ = writeln!(out, "trunkline_sip_connections {}", counts.open);
+    family(out, "trunkline_sip_connections_total", "counter", "TCP and TLS connections, by what happened to them.");
+    for (fate, count) in [
+        ("accepted", counts.accepted),
+        ("connected", counts.connected),
+        ("refused", counts.refused),
+        ("unreachable", counts.unreachable),
+        ("handshake_failed", counts.handshakes_failed),
+        ("slow_sender", counts.slow_senders),
+        ("slow_reader", counts.slow_readers),
+        ("malformed", counts.malformed),
+        ("dead", counts.dead),
+        ("evicted", counts.evicted),
+    ] {
+        let _ = writeln!(out, "trunkline_sip_connections_total{{fate=\"{fate}\"}} {count}");
     }
 }
 

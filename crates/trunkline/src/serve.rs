@@ -1,6 +1,6 @@
 //! `trunkline serve`: starts the rooms of the house in order, and leaves in order.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use anyhow::Context;
 use control::Control;
 use net::{Bound, Clock, Engine, EngineConfig, Names, NamesSettings, Resolver, StreamSettings, TlsSettings};
 use proxy::{Config, Keys, Listener, Shard};
+use registrar::Registrar;
 use sip::Transport;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -15,11 +16,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::bridge::{self, Bridge};
+use crate::certificates;
 use crate::desk;
 use crate::keeper;
 use crate::live::Live;
 use crate::metrics::Counters;
+use crate::prober;
 use crate::settings::{Listen, Settings};
+use crate::watch::Watch;
 
 /// Shards for each thread: enough that two threads seldom want the same one.
 const SHARDS_PER_THREAD: usize = 8;
@@ -45,6 +49,7 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
 async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let hangup = signal(SignalKind::hangup())?;
 
     let store = store::embedded::Embedded::open(&settings.data_dir, store::embedded::Options::default())?;
     let http = TcpListener::bind(settings.http.listen)
@@ -54,24 +59,50 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
 
     let rules = registry::Settings {
         deregister_after: Duration::from_secs(settings.deregister_after_seconds),
+        flap_limit: settings.flap_limit as u32,
+        flap_hold: Duration::from_secs(settings.flap_hold_seconds),
+        realm: settings.realm.clone(),
         ..registry::Settings::default()
     };
     let control = Control::open(Arc::new(store), rules).await?;
     let names = Names::start(Resolver::new(&settings.dns_servers)?, NamesSettings::default());
-    let (table, keeping) = keeper::start(&control, &names, settings.sip.allow.clone(), settings.sip.trusted.clone());
+    let clock = Clock::new();
+    let watch = Arc::new(Watch::new(liveness_settings(&settings), u64::from_be_bytes(random()?), clock));
+    let rules = keeper::Rules {
+        allow: settings.sip.allow.clone(),
+        trust: settings.sip.trusted.clone(),
+        transports: settings.sip.listen.iter().map(|listen| listen.transport).collect(),
+    };
+    let (table, keeping) = keeper::start(&control, &names, &watch, rules);
     let keeping = tokio::spawn(keeping);
 
     let counters = Arc::new(Counters::new());
+    let registrar = Arc::new(Registrar::new(registrar_settings(&settings), random()?));
     let (work, waiting) = tokio::sync::mpsc::channel(bridge::WAITING_WORK);
-    let bridge = Bridge::start(table.clone(), counters.clone(), work)?;
+    let bridge = Arc::new(Bridge {
+        table: table.clone(),
+        counters: counters.clone(),
+        watch: watch.clone(),
+        registrar: registrar.clone(),
+        control: control.clone(),
+        clock,
+        work,
+        lines: bridge::start_log()?,
+        in_panic: AtomicBool::new(false),
+    });
     let proxy = Arc::new(proxy_config(&settings, &ports, &control).await?);
-    let live = Arc::new(Live { table, counters, engine: OnceLock::new() });
-    let engine = start_engine(&settings, ports, proxy.clone(), bridge, streams)?;
+    let live = Arc::new(Live { table, counters, watch: watch.clone(), engine: OnceLock::new() });
+    let engine = start_engine(&settings, ports, proxy.clone(), bridge, streams, clock)?;
     let addresses: Vec<String> =
         proxy.listeners.iter().map(|listener| format!("{}:{}", listener.transport, listener.address)).collect();
     // The cell is empty until here.
     let _ = live.engine.set(engine);
-    let desk = tokio::spawn(desk::run(waiting, names, live.clone()));
+    let tasks = [
+        keeping,
+        tokio::spawn(desk::run(waiting, names, live.clone(), registrar, control.clone())),
+        tokio::spawn(prober::run(watch, live.clone(), proxy.clone())),
+        tokio::spawn(certificates::keep(live.clone(), hangup)),
+    ];
 
     let limits = api::Settings {
         max_body_bytes: settings.http.max_body_bytes,
@@ -104,18 +135,16 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
     if let Some(engine) = live.engine.get() {
         engine.stop();
     }
-    keeping.abort();
-    desk.abort();
+    for task in tasks {
+        task.abort();
+    }
     control.stop().await;
     info!("left");
     Ok(())
 }
 
 async fn proxy_config(settings: &Settings, ports: &[Bound], control: &Control) -> anyhow::Result<Config> {
-    let mut boot = [0; 16];
-    getrandom::fill(&mut boot)?;
-    let mut fresh = [0; 16];
-    getrandom::fill(&mut fresh)?;
+    let (boot, fresh): ([u8; 16], [u8; 16]) = (random()?, random()?);
     // Outlives the process, so that calls that stand across a restart still prove themselves.
     let token = control.secret("sip-token-key", || fresh.to_vec()).await?;
     let token = <[u8; 16]>::try_from(&token[..]).context("the stored SIP key is damaged")?;
@@ -133,6 +162,7 @@ async fn proxy_config(settings: &Settings, ports: &[Bound], control: &Control) -
     config.ring_timeout = settings.sip.ring_timeout_ms;
     config.timer_c = settings.sip.ring_timeout_ms.max(180_000) + 5000;
     config.max_call = settings.sip.max_call_seconds * 1000;
+    config.registers.store(true, Relaxed);
     config.session_expires = settings.sip.session_expires_seconds as u32;
     config.reroute_after_ringing = settings.sip.reroute_after_ringing;
     config.max_transactions = MOST_TRANSACTIONS / (threads * SHARDS_PER_THREAD);
@@ -166,13 +196,12 @@ fn start_engine(
     proxy: Arc<Config>,
     bridge: Arc<Bridge>,
     runtime: Handle,
+    clock: Clock,
 ) -> anyhow::Result<Engine> {
     let count = settings.sip.threads * settings.sip.udp_listeners().max(1) * SHARDS_PER_THREAD;
     let mut shards = Vec::with_capacity(count);
     for index in 0..count {
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed)?;
-        shards.push(Shard::new(index as u16, proxy.clone(), u64::from_be_bytes(seed)));
+        shards.push(Shard::new(index as u16, proxy.clone(), u64::from_be_bytes(random()?)));
     }
     let streams = StreamSettings {
         total: settings.sip.max_connections,
@@ -181,8 +210,30 @@ fn start_engine(
     };
     let tls = settings.tls.certificate.is_some().then(|| net::Tls::load(tls_settings(settings))).transpose()?;
     let threads = settings.sip.threads;
-    let clock = Clock::new();
     Ok(Engine::start(EngineConfig { ports, threads, streams, tls, runtime, proxy, shards, router: bridge, clock })?)
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn liveness_settings(settings: &Settings) -> liveness::Settings {
+    liveness::Settings {
+        call_fall: settings.call_fall as u32,
+        rest: settings.rest_seconds * 1000,
+        probe_timeout: settings.sip.setup_timeout_ms,
+    }
+}
+
+fn registrar_settings(settings: &Settings) -> registrar::Settings {
+    registrar::Settings {
+        realm: settings.realm.clone(),
+        min_expires: settings.min_expires_seconds as u32,
+        max_expires: settings.max_expires_seconds as u32,
+        ..registrar::Settings::default()
+    }
 }
 
 fn tls_settings(settings: &Settings) -> TlsSettings {

@@ -38,6 +38,10 @@ impl Live for Sight {
         self.reasons.lock().unwrap().get(id).cloned().unwrap_or_default()
     }
 
+    fn targets(&self, _: &str) -> Option<Box<serde_json::value::RawValue>> {
+        None
+    }
+
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call> {
         let calls = self.calls.lock().unwrap();
         calls.iter().filter(|call| after.is_none_or(|after| &*call.id > after)).take(limit).cloned().collect()

@@ -39,7 +39,7 @@ impl Router for Table {
         }
     }
 
-    fn register(&self, registration: Registration) {
+    fn register(&self, registration: Registration) -> Result<(), Registration> {
         panic!("nothing registers here: {registration:?}");
     }
 

@@ -94,7 +94,7 @@ impl World {
     /// The record as the API shows it.
     pub fn record(&self, id: &str) -> Value {
         let mut out = Vec::new();
-        self.view(id).unwrap().write_json(&mut out, &[], 0);
+        self.view(id).unwrap().write_json(&mut out, &[], 0, None);
         serde_json::from_slice(&out).unwrap()
     }
 

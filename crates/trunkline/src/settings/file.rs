@@ -38,7 +38,7 @@ fn find(table: &str, name: &str) -> Result<&'static Key, String> {
     KEYS.iter().find(|key| key.table == table && key.name == name).ok_or_else(|| {
         let mut known: Vec<&str> = KEYS.iter().filter(|key| key.table == table).map(|key| key.name).collect();
         let place = if table.is_empty() {
-            known.extend(["[http]", "[sip]", "[tls]", "[dns]", "[lease]", "[log]"]);
+            known.extend(["[http]", "[sip]", "[tls]", "[dns]", "[register]", "[liveness]", "[lease]", "[log]"]);
             String::new()
         } else {
             format!(" in [{table}]")

@@ -33,6 +33,20 @@ pub struct Settings {
     pub sip: Sip,
     /// TLS, for SIP.
     pub tls: Tls,
+    /// Realm of the digests of trunks that register by SIP.
+    pub realm: String,
+    /// Shortest registration by SIP.
+    pub min_expires_seconds: u64,
+    /// Longest registration by SIP.
+    pub max_expires_seconds: u64,
+    /// Failed calls in a row after which a target rests.
+    pub call_fall: u64,
+    /// How long it rests; the longest rest that a Retry-After gets.
+    pub rest_seconds: u64,
+    /// Times that a trunk may go down in ten minutes.
+    pub flap_limit: u64,
+    /// How long it must stay good after more.
+    pub flap_hold_seconds: u64,
     /// Name servers; none: the system's.
     pub dns_servers: Vec<SocketAddr>,
     /// Seconds from the end of a lease to deregistration.
@@ -146,6 +160,13 @@ impl Default for Settings {
                 drain_seconds: 10,
             },
             tls: Tls::default(),
+            realm: "trunkline".into(),
+            min_expires_seconds: 30,
+            max_expires_seconds: 3600,
+            call_fall: 3,
+            rest_seconds: 30,
+            flap_limit: 3,
+            flap_hold_seconds: 120,
             dns_servers: Vec::new(),
             deregister_after_seconds: 600,
             log_level: "info".into(),

@@ -94,11 +94,19 @@ pub const KEYS: &[Key] = &[
     key!("tls", "require_client", Flag, |s, v| s.tls.require_client = flag(v)?),
     key!("tls", "directory", Text, |s, v| s.tls.directory = Some(text(v, "a directory")?.into())),
     key!("dns", "servers", List, |s, v| s.dns_servers = each(v, name_server)?),
+    key!("register", "realm", Text, |s, v| s.realm = realm(text(v, REALM)?)?),
+    key!("register", "min_expires_seconds", Number, |s, v| s.min_expires_seconds = number(v, 5, 3600)?),
+    key!("register", "max_expires_seconds", Number, |s, v| s.max_expires_seconds = number(v, 60, 86_400)?),
+    key!("liveness", "call_fall", Number, |s, v| s.call_fall = number(v, 1, 1000)?),
+    key!("liveness", "rest_seconds", Number, |s, v| s.rest_seconds = number(v, 1, 3600)?),
+    key!("liveness", "flap_limit", Number, |s, v| s.flap_limit = number(v, 1, 1000)?),
+    key!("liveness", "flap_hold_seconds", Number, |s, v| s.flap_hold_seconds = number(v, 1, 3600)?),
     key!("lease", "deregister_after_seconds", Number, |s, v| s.deregister_after_seconds = number(v, 1, 30 * 86_400)?),
     key!("log", "level", Text, |s, v| s.log_level = level(text(v, LEVEL)?)?),
     key!("log", "format", Text, |s, v| s.log_json = json(text(v, FORMAT)?)?),
 ];
 
+const REALM: &str = "1 to 128 characters without quotes and backslashes";
 const FILE: &str = "a PEM file";
 const NAME_SERVER: &str = "a list of name servers such as \"192.0.2.53\" or \"192.0.2.53:5353\"";
 const ADDRESS: &str = "an address such as \"127.0.0.1:8080\"";
@@ -137,6 +145,11 @@ pub fn sip_address(text: &str) -> Result<Listen, String> {
         Some(Listen { transport: Transport::parse(transport)?, address: address.parse().ok()? })
     });
     parsed.ok_or_else(|| SIP_ADDRESS.to_owned())
+}
+
+fn realm(text: &str) -> Result<String, String> {
+    let fits = (1..=128).contains(&text.len()) && !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'));
+    fits.then(|| text.to_owned()).ok_or_else(|| REALM.to_owned())
 }
 
 fn name_server(text: &str) -> Result<SocketAddr, String> {
