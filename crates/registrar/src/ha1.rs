@@ -14,8 +14,10 @@ pub struct Ha1 {
 
 /// A hash that digests are made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Algorithm {
+pub enum Algorithm {
+    /// For old peers (RFC 2617).
     Md5,
+    /// RFC 7616, RFC 8760.
     Sha256,
 }
 
@@ -58,7 +60,7 @@ impl Ha1 {
 
 impl Algorithm {
     /// A name as digest parameters have it; without one it is MD5.
-    pub fn named(name: Option<&str>) -> Option<Algorithm> {
+    pub(crate) fn named(name: Option<&str>) -> Option<Algorithm> {
         match name {
             None => Some(Algorithm::Md5),
             Some(name) if name.eq_ignore_ascii_case("MD5") => Some(Algorithm::Md5),
@@ -67,6 +69,7 @@ impl Algorithm {
         }
     }
 
+    /// As digest parameters have it.
     pub fn name(self) -> &'static str {
         match self {
             Algorithm::Md5 => "MD5",
@@ -75,7 +78,7 @@ impl Algorithm {
     }
 
     /// The hash of parts with a colon between, in hexadecimal digits.
-    pub fn hash(self, parts: &[&[u8]]) -> String {
+    pub(crate) fn hash(self, parts: &[&[u8]]) -> String {
         let text = parts.join(&b':');
         match self {
             Algorithm::Md5 => hex(&Md5::digest(text)),

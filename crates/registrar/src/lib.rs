@@ -14,12 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sip::{Message, Name};
 use subtle::ConstantTimeEq;
 
-use crate::ha1::Algorithm;
 use crate::nonce::{Key, Nonce, Used};
 use crate::params::Params;
 use crate::tries::{Standing, Tries};
 
-pub use crate::ha1::Ha1;
+pub use crate::ha1::{Algorithm, Ha1};
 
 /// Longest Contact URI.
 const LONGEST_CONTACT: usize = 1024;
@@ -37,6 +36,8 @@ pub struct Settings {
     pub max_expires: u32,
     /// Life of a nonce, in milliseconds.
     pub nonce_ms: u64,
+    /// Algorithms that are offered, the strongest first: a peer takes the first that it knows (RFC 8760 §2.4).
+    pub algorithms: Vec<Algorithm>,
     /// Failures of one source until it is blocked.
     pub tries: u32,
     /// Over how long they count, and how long a block lasts, in milliseconds.
@@ -50,6 +51,7 @@ impl Default for Settings {
             min_expires: 30,
             max_expires: 3600,
             nonce_ms: 300_000,
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             tries: 10,
             window_ms: 60_000,
         }
@@ -186,7 +188,8 @@ impl Registrar {
             Some((trunk, ha1)) => (Some(trunk), ha1),
             None => (None, &self.nobody),
         };
-        let algorithm = Algorithm::named(digest.get("algorithm"))?;
+        let algorithm = Algorithm::named(digest.get("algorithm"));
+        let algorithm = algorithm.filter(|named| self.settings.algorithms.contains(named))?;
         let nonce = digest.get("nonce")?.as_bytes();
         let uri = digest.get("uri")?;
         let a2 = algorithm.hash(&[b"REGISTER", uri.as_bytes()]);
@@ -219,8 +222,7 @@ impl Registrar {
         let realm = &self.settings.realm;
         let stale_param = if stale { ", stale=true" } else { "" };
         let mut headers = String::new();
-        // The strongest first: a peer takes the first that it knows (RFC 8760 §2.4).
-        for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
+        for algorithm in &self.settings.algorithms {
             headers.push_str(&format!(
                 "WWW-Authenticate: Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth\"{stale_param}\r\n",
                 algorithm.name()

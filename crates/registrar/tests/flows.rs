@@ -121,6 +121,20 @@ fn who_is_wrong_learns_nothing() {
 }
 
 #[test]
+fn what_is_not_offered_is_not_taken() {
+    let settings = Settings { algorithms: vec![registrar::Algorithm::Sha256], ..Settings::default() };
+    let registrar = Registrar::new(settings, [5; 16]);
+    let challenge = decide(&registrar, &request(""), 1000);
+    assert!(!parts(&challenge).1.contains("MD5"));
+    let answer = |algorithm: &str| {
+        let answer = authorize("pbx", "secret", &nonce(&challenge), 1, algorithm);
+        decide(&registrar, &request(&format!("{CONTACT}{answer}")), 1000)
+    };
+    assert_eq!(parts(&answer("MD5")).2, "wrong");
+    assert!(matches!(answer("SHA-256"), Verdict::Bind { .. }));
+}
+
+#[test]
 fn nobody_is_blocked_in_anothers_name() {
     let registrar = registrar();
     let mine = nonce(&decide_from(&registrar, IpAddr::from([203, 0, 113, 1]), &request(""), 1000));

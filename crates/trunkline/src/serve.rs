@@ -230,6 +230,7 @@ fn liveness_settings(settings: &Settings) -> liveness::Settings {
 fn registrar_settings(settings: &Settings) -> registrar::Settings {
     registrar::Settings {
         realm: settings.realm.clone(),
+        algorithms: settings.algorithms.clone(),
         min_expires: settings.min_expires_seconds as u32,
         max_expires: settings.max_expires_seconds as u32,
         ..registrar::Settings::default()

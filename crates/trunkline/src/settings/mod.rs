@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use registrar::Algorithm;
 use sip::Transport;
 
 pub use flags::ServeFlags;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Realm of the digests of trunks that register by SIP.
     pub realm: String,
+    /// Digest algorithms that are offered, in their order.
+    pub algorithms: Vec<Algorithm>,
     /// Shortest registration by SIP.
     pub min_expires_seconds: u64,
     /// Longest registration by SIP.
@@ -161,6 +164,7 @@ impl Default for Settings {
             },
             tls: Tls::default(),
             realm: "trunkline".into(),
+            algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             min_expires_seconds: 30,
             max_expires_seconds: 3600,
             call_fall: 3,

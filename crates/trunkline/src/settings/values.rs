@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use registrar::Algorithm;
 use sip::Transport;
 use toml::Value;
 
@@ -95,6 +96,7 @@ pub const KEYS: &[Key] = &[
     key!("tls", "directory", Text, |s, v| s.tls.directory = Some(text(v, "a directory")?.into())),
     key!("dns", "servers", List, |s, v| s.dns_servers = each(v, name_server)?),
     key!("register", "realm", Text, |s, v| s.realm = realm(text(v, REALM)?)?),
+    key!("register", "algorithms", List, |s, v| s.algorithms = each(v, algorithm)?),
     key!("register", "min_expires_seconds", Number, |s, v| s.min_expires_seconds = number(v, 5, 3600)?),
     key!("register", "max_expires_seconds", Number, |s, v| s.max_expires_seconds = number(v, 60, 86_400)?),
     key!("liveness", "call_fall", Number, |s, v| s.call_fall = number(v, 1, 1000)?),
@@ -106,6 +108,7 @@ pub const KEYS: &[Key] = &[
     key!("log", "format", Text, |s, v| s.log_json = json(text(v, FORMAT)?)?),
 ];
 
+const ALGORITHMS: &str = "a list of \"SHA-256\" and \"MD5\"";
 const REALM: &str = "1 to 128 characters without quotes and backslashes";
 const FILE: &str = "a PEM file";
 const NAME_SERVER: &str = "a list of name servers such as \"192.0.2.53\" or \"192.0.2.53:5353\"";
@@ -150,6 +153,11 @@ pub fn sip_address(text: &str) -> Result<Listen, String> {
 fn realm(text: &str) -> Result<String, String> {
     let fits = (1..=128).contains(&text.len()) && !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'));
     fits.then(|| text.to_owned()).ok_or_else(|| REALM.to_owned())
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    let known = [Algorithm::Sha256, Algorithm::Md5].into_iter().find(|known| known.name() == text);
+    known.ok_or_else(|| ALGORITHMS.to_owned())
 }
 
 fn name_server(text: &str) -> Result<SocketAddr, String> {
