@@ -3,6 +3,8 @@
 //! Every test has a loopback address of its own (127.0.0.0/8 is wide), so ports never collide and all
 //! tests may run at once, or twice. What a test starts ends with it.
 
+mod certificates;
+mod programs;
 mod server;
 mod sipp;
 mod udp;
@@ -10,8 +12,10 @@ mod udp;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+pub use certificates::Certificates;
+pub use programs::{Baresip, Kamailio};
 pub use server::{Answer, Server, binary};
-pub use sipp::{Peer, Uac, uas};
+pub use sipp::{Peer, Uac, uas, uas_by};
 pub use udp::{Phone, header, reply};
 
 /// An address of 127.0.0.0/8 that no other test has.
@@ -31,4 +35,10 @@ pub fn wait_until(what: &str, most: Duration, mut holds: impl FnMut() -> bool) -
         std::thread::sleep(Duration::from_millis(10));
     }
     begun.elapsed()
+}
+
+/// MD5 of a text, in hexadecimal digits.
+pub fn md5_hex(text: &[u8]) -> String {
+    use md5::Digest;
+    md5::Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

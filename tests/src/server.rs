@@ -11,12 +11,13 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Request};
 
-use crate::{own_address, wait_until};
+use crate::{Certificates, own_address, wait_until};
 
 /// A running `trunkline serve` with its own data, HTTP on port 8080 and SIP on port 5060 of its own address.
 pub struct Server {
     /// Its address.
     pub ip: Ipv4Addr,
+    sip: Vec<String>,
     dir: TempDir,
     child: Child,
     agent: Agent,
@@ -54,17 +55,42 @@ impl Server {
 
     /// Starts with a settings file.
     pub fn with(settings: &str) -> Server {
+        let ip = own_address();
+        let sip = [format!("udp:{ip}:5060"), format!("tcp:{ip}:5060")];
+        Server::at(ip, settings, &sip)
+    }
+
+    /// Starts with TLS beside UDP and TCP: the certificate `server` is made for its address, and for `names`.
+    pub fn with_tls(certificates: &Certificates, names: &[&str], settings: &str) -> Server {
+        let ip = own_address();
+        let address = ip.to_string();
+        let holds: Vec<&str> = names.iter().copied().chain([address.as_str()]).collect();
+        certificates.make("server", &holds);
+        Server::at(ip, &format!("{}{settings}", certificates.settings(ip)), &[])
+    }
+
+    /// The same with the certificate `name`, and where only a network may place calls beside the trunks.
+    pub fn with_tls_allowing(certificates: &Certificates, name: &str, names: &[&str], allow: &str) -> Server {
+        let ip = own_address();
+        let address = ip.to_string();
+        let holds: Vec<&str> = names.iter().copied().chain([address.as_str()]).collect();
+        certificates.make(name, &holds);
+        let settings = certificates.settings(ip).replace("/server.", &format!("/{name}."));
+        let settings = settings.replace("[tls]", &format!("allow = [\"{allow}\"]\n[tls]"));
+        Server::at(ip, &settings, &[])
+    }
+
+    fn at(ip: Ipv4Addr, settings: &str, sip: &[String]) -> Server {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("t.toml"), settings).unwrap();
-        let ip = own_address();
-        let child = spawn(ip, dir.path());
+        let child = spawn(ip, dir.path(), sip);
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
             .timeout_global(Some(Duration::from_secs(20)))
             .build()
             .into();
-        let mut server = Server { ip, dir, child, agent };
+        let mut server = Server { ip, sip: sip.to_vec(), dir, child, agent };
         server.wait_ready();
         server
     }
@@ -79,7 +105,7 @@ impl Server {
     /// Ends it by SIGKILL and starts it again on the same data.
     pub fn kill_and_restart(&mut self) {
         self.kill();
-        self.child = spawn(self.ip, self.dir.path());
+        self.child = spawn(self.ip, self.dir.path(), &self.sip);
         self.wait_ready();
     }
 
@@ -149,6 +175,24 @@ impl Server {
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
     }
 
+    /// Puts a trunk's record as it is.
+    #[track_caller]
+    pub fn put(&self, id: &str, body: &str) {
+        let answer = self.request("PUT", &format!("/trunks/{id}"), body, &[]);
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+    }
+
+    /// Waits until a trunk's status and its first reason are these; says how long that took.
+    #[track_caller]
+    pub fn wait_status(&self, id: &str, status: &str, reason: &str, most: Duration) -> Duration {
+        let mut last = Value::Null;
+        wait_until(&format!("{id} {status} {reason}"), most, || {
+            last = self.trunk(id);
+            let first = last["status_reasons"][0].as_str().unwrap_or_default();
+            last["status"] == status && first.starts_with(reason) && (reason.is_empty() == first.is_empty())
+        })
+    }
+
     /// A trunk's record.
     #[track_caller]
     pub fn trunk(&self, id: &str) -> Value {
@@ -179,7 +223,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(ip: Ipv4Addr, dir: &Path) -> Child {
+fn spawn(ip: Ipv4Addr, dir: &Path, sip: &[String]) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
     Command::new(binary())
         .arg("serve")
@@ -187,7 +231,8 @@ fn spawn(ip: Ipv4Addr, dir: &Path) -> Child {
         .arg(dir.join("t.toml"))
         .arg("--data")
         .arg(dir.join("data"))
-        .args(["--http", &format!("{ip}:8080"), "--sip", &format!("udp:{ip}:5060")])
+        .args(["--http", &format!("{ip}:8080")])
+        .args(sip.iter().flat_map(|listen| ["--sip", listen]))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

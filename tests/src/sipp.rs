@@ -29,12 +29,14 @@ pub struct Uac<'a> {
     pub calls: u32,
     /// Pause of the scenario, in milliseconds.
     pub pause: u32,
+    /// `u1` for UDP, `t1` for TCP.
+    pub mode: &'a str,
 }
 
 impl Uac<'_> {
     /// Begins to call.
     pub fn start(&self) -> Peer {
-        let mut sipp = command(self.scenario, self.from, self.port);
+        let mut sipp = command(self.scenario, self.from, self.port, self.mode);
         sipp.args(["-m", &self.calls.to_string(), "-d", &self.pause.to_string(), "-timeout", "40s", &self.to]);
         Peer::spawn(sipp)
     }
@@ -47,21 +49,44 @@ impl Uac<'_> {
 
 /// Starts an answerer and waits until it listens.
 pub fn uas(scenario: &str, ip: Ipv4Addr, port: u16) -> Peer {
-    let peer = Peer::spawn(command(scenario, ip, port));
+    uas_by(scenario, ip, port, "u1")
+}
+
+/// The same, by UDP (`u1`) or TCP (`t1`). It answers OPTIONS by itself.
+pub fn uas_by(scenario: &str, ip: Ipv4Addr, port: u16, mode: &str) -> Peer {
+    let mut sipp = command(scenario, ip, port, mode);
+    sipp.arg("-aa");
+    let peer = Peer::spawn(sipp);
+    let is_taken = |error: std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
     wait_until("an answerer's socket", Duration::from_secs(10), || {
-        std::net::UdpSocket::bind((ip, port)).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+        if mode == "t1" {
+            std::net::TcpListener::bind((ip, port)).is_err_and(is_taken)
+        } else {
+            std::net::UdpSocket::bind((ip, port)).is_err_and(is_taken)
+        }
     });
     peer
 }
 
-fn command(scenario: &str, ip: Ipv4Addr, port: u16) -> Command {
+fn command(scenario: &str, ip: Ipv4Addr, port: u16, mode: &str) -> Command {
     let mut sipp = Command::new("sipp");
     if scenario.ends_with(".xml") {
         sipp.arg("-sf").arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(scenario));
     } else {
         sipp.args(["-sn", scenario]);
     }
-    sipp.args(["-i", &ip.to_string(), "-p", &port.to_string(), "-nostdin", "-trace_err", "-error_file", "errors"]);
+    sipp.args([
+        "-t",
+        mode,
+        "-i",
+        &ip.to_string(),
+        "-p",
+        &port.to_string(),
+        "-nostdin",
+        "-trace_err",
+        "-error_file",
+        "errors",
+    ]);
     sipp
 }
 
@@ -71,6 +96,13 @@ impl Peer {
         let null = Stdio::null;
         let child = sipp.current_dir(dir.path()).stdin(null()).stdout(null()).stderr(null()).spawn();
         Peer { child: child.expect("sipp (Debian package sip-tester)"), dir }
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Waits for its end; true when every call went as the scenario has it.

@@ -17,12 +17,22 @@ impl Phone {
         Phone { socket, address }
     }
 
+    /// Its address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Sends a request outside any dialog.
     pub fn send(&self, to: &str, method: &str, call: &str) {
+        self.send_to_user(to, "15551234", method, call);
+    }
+
+    /// The same, to a user.
+    pub fn send_to_user(&self, to: &str, user: &str, method: &str, call: &str) {
         let address = &self.address;
         let message = format!(
-            "{method} sip:15551234@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bK{call}\r\nMax-Forwards: 70\r\n\
-             From: <sip:alice@{address}>;tag=f{call}\r\nTo: <sip:15551234@{to}>\r\nCall-ID: {call}\r\nCSeq: 1 {method}\r\n\
+            "{method} sip:{user}@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bK{call}\r\nMax-Forwards: 70\r\n\
+             From: <sip:alice@{address}>;tag=f{call}\r\nTo: <sip:{user}@{to}>\r\nCall-ID: {call}\r\nCSeq: 1 {method}\r\n\
              Contact: <sip:alice@{address}>\r\nContent-Length: 0\r\n\r\n"
         );
         self.socket.send_to(message.as_bytes(), to).unwrap();

@@ -7,7 +7,7 @@ use peers::{Phone, Server, Uac, header, reply, uas, wait_until};
 const SOON: Duration = Duration::from_secs(10);
 
 fn caller<'a>(s: &Server, scenario: &'a str) -> Uac<'a> {
-    Uac { from: s.ip, port: 5081, to: s.sip(), scenario, calls: 1, pause: 0 }
+    Uac { from: s.ip, port: 5081, to: s.sip(), scenario, calls: 1, pause: 0, mode: "u1" }
 }
 
 fn attempts(s: &Server, trunk: &str, code: u16) -> f64 {

@@ -7,8 +7,13 @@ use anyhow::{Result, bail};
 use crate::run::{binary, build_release, cargo, has, step};
 use crate::{deps, size};
 
-/// Programs that the tests talk to, and the Debian package of each.
-const PEERS: [(&str, &str); 2] = [("sipp", "sip-tester"), ("curl", "curl")];
+/// Programs that the tests talk to, and the Debian packages of each.
+const PEERS: [(&str, &[&str]); 4] = [
+    ("sipp", &["sip-tester"]),
+    ("curl", &["curl"]),
+    ("kamailio", &["kamailio", "kamailio-tls-modules"]),
+    ("baresip", &["baresip-core"]),
+];
 
 /// Installs what is missing, then runs all checks and tests.
 pub fn run() -> Result<()> {
@@ -54,7 +59,12 @@ pub fn deny() -> Result<()> {
 }
 
 fn install() -> Result<()> {
-    let missing: Vec<&str> = PEERS.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = PEERS
+        .iter()
+        .filter(|(program, _)| !has(program) || (*program == "kamailio" && !has_kamailio_tls()))
+        .flat_map(|(_, packages)| *packages)
+        .copied()
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -74,6 +84,13 @@ fn install() -> Result<()> {
         bail!("{error:#}; {by_hand}");
     }
     Ok(())
+}
+
+/// Kamailio's TLS is a package of its own.
+fn has_kamailio_tls() -> bool {
+    let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut places = places.map(|entry| entry.path()).chain(["/usr/lib".into(), "/usr/lib64".into()]);
+    places.any(|place| place.join("kamailio/modules/tls.so").exists())
 }
 
 fn is_root() -> bool {
