@@ -2,6 +2,7 @@
 
 mod deps;
 mod fuzz;
+mod hostile;
 mod load;
 mod run;
 mod size;
@@ -15,6 +16,7 @@ cargo xtask check-deps             dependency directions between the crates
 cargo xtask check-size             lengths of files and functions
 cargo xtask deny                   licences, bans and sources of dependencies
 cargo xtask fuzz [SECONDS]         fuzzes the parser, one minute unless told
+cargo xtask hostile [SECONDS]      good calls beside floods, 30 seconds unless told
 cargo xtask load [RATE [SECONDS]]  drives the release build with the load rig, 8000 calls a second for 60 s";
 
 fn main() -> ExitCode {
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         ["check-size"] => size::check(),
         ["deny"] => test::deny(),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["hostile", rest @ ..] => hostile::run(rest),
         ["load", rest @ ..] => load::run(rest),
         ["test"] => test::run(),
         ["help" | "--help"] => {

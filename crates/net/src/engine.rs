@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use proxy::{CallView, Connection, Event, Located, Lookup, Outbox, Probe, Registration, Router, Shard, Time};
+use proxy::{Block, CallView, Connection, Event, Located, Lookup, Outbox, Probe, Registration, Router, Shard, Time};
 use sip::Transport;
 use tokio::runtime::Handle;
 
@@ -308,6 +308,10 @@ impl Sink for StreamSink {
     fn received(&self, arrival: &Arrival, message: &[u8]) {
         let Some(shared) = self.0.upgrade() else { return };
         let mut tally = Tally::default();
+        if shared.proxy.blocked.check(arrival.source.ip(), shared.clock.now()) == Some(Block::All) {
+            (tally.received, tally.shed) = (1, 1);
+            return tally.add_to(&shared);
+        }
         let arrived = Arrived {
             listener: arrival.listener,
             source: arrival.source,

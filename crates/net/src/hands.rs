@@ -35,6 +35,9 @@ pub(crate) struct Tally {
     pub malformed: usize,
     pub truncated: usize,
     pub unowned: usize,
+    pub shed: usize,
+    /// Requests of sources that may place no calls.
+    pub unknown: usize,
 }
 
 impl Tally {
@@ -44,6 +47,7 @@ impl Tally {
         add(&shared.stats.malformed, self.malformed);
         add(&shared.stats.truncated, self.truncated);
         add(&shared.stats.unowned, self.unowned);
+        add(&shared.stats.shed, self.shed);
     }
 }
 
@@ -77,12 +81,14 @@ impl Hands {
         tally.received += 1;
         if self.index.parse(bytes).is_err() {
             tally.malformed += 1;
+            tally.unknown += 1;
             return;
         }
         let message = self.index.message(bytes);
         let is_request = message.is_request();
         let admission =
             if is_request { shared.router.admit(arrived.source.ip(), arrived.names) } else { Default::default() };
+        tally.unknown += usize::from(is_request && !admission.allowed);
         let Arrived { listener, source, connection, .. } = *arrived;
         let inbound = Inbound { listener, source, connection, admission, message };
         let owner = proxy::owner(message, &shared.proxy.keys, shared.slots.len());

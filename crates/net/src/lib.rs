@@ -11,6 +11,7 @@
 
 mod clock;
 mod engine;
+mod guard;
 mod hands;
 mod locate;
 mod names;

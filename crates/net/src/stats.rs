@@ -11,6 +11,7 @@ pub(crate) struct Stats {
     pub malformed: AtomicU64,
     pub truncated: AtomicU64,
     pub unowned: AtomicU64,
+    pub shed: AtomicU64,
     pub dropped: AtomicU64,
     pub send_errors: AtomicU64,
     pub receive_errors: AtomicU64,
@@ -32,6 +33,8 @@ pub struct Counts {
     pub truncated: u64,
     /// Responses to nothing that we sent: stale, forged, or of an earlier process.
     pub unowned: u64,
+    /// Datagrams dropped unread: of a source that floods, or of unknown ones that do together.
+    pub shed: u64,
     /// Datagrams that were not sent as the kernel had no room for them.
     pub dropped: u64,
     /// Datagrams that the kernel refused to send.
@@ -51,6 +54,7 @@ impl Stats {
             malformed: self.malformed.load(Relaxed),
             truncated: self.truncated.load(Relaxed),
             unowned: self.unowned.load(Relaxed),
+            shed: self.shed.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
             send_errors: self.send_errors.load(Relaxed),
             receive_errors: self.receive_errors.load(Relaxed),

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::engine::{Port, Shared};
+use crate::guard::Guard;
 use crate::hands::{Arrived, Hands, Tally};
 use crate::sender::{may_be_anothers, take_errors};
 use crate::socket::{BoundSocket, IDLE};
@@ -24,12 +25,13 @@ pub(crate) struct Worker {
     /// Its number among all threads: it fires the timers of every n-th shard.
     number: usize,
     receiver: Receiver,
+    guard: Guard,
     hands: Hands,
 }
 
 impl Worker {
     pub fn new(shared: Arc<Shared>, listener: Option<u8>, number: usize) -> Worker {
-        Worker { shared, listener, number, receiver: Receiver::new(), hands: Hands::new() }
+        Worker { shared, listener, number, receiver: Receiver::new(), guard: Guard::default(), hands: Hands::new() }
     }
 
     pub fn run(mut self) {
@@ -89,9 +91,18 @@ impl Worker {
                 }
                 continue;
             }
+            if !self.guard.passes(shared, now, source.ip(), received.bytes) {
+                tally.received += 1;
+                tally.shed += 1;
+                continue;
+            }
+            let unknown = tally.unknown;
             let listener = self.listener.unwrap_or_default();
             let arrived = Arrived { listener, source, connection: None, names: &[] };
             self.hands.deliver(shared, now, &arrived, received.bytes, &mut tally);
+            if tally.unknown > unknown {
+                self.guard.note_unknown();
+            }
         }
         tally.add_to(shared);
     }

@@ -58,8 +58,12 @@ pub struct Config {
     pub registers: AtomicBool,
     /// Set to take no new calls.
     pub draining: AtomicBool,
+    /// Most INVITEs that wait for their ACK, and calls that stand, of one source; beyond them it is left alone for a second.
+    pub max_of_source: usize,
     /// Bounds our answers to unknown sources.
     pub gate: Gate,
+    /// Sources whose messages are dropped before they are read.
+    pub blocked: Blocked,
 }
 
 impl Config {
@@ -83,7 +87,9 @@ impl Config {
             max_breadth: 60,
             registers: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            max_of_source: usize::MAX,
             gate: Gate::default(),
+            blocked: Blocked::default(),
         }
     }
 
@@ -145,6 +151,52 @@ fn split_port(advertised: &str, transport: Transport) -> (&str, u16) {
             Err(_) => (advertised, usual),
         },
         _ => (advertised, usual),
+    }
+}
+
+/// What is dropped of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Everything.
+    All,
+    /// REGISTER alone: it failed too often.
+    Register,
+}
+
+/// Sources that are left alone for a while. Costs one atomic read while there are none.
+#[derive(Debug, Default)]
+pub struct Blocked {
+    any: AtomicBool,
+    sources: Mutex<HashMap<IpAddr, (Block, Time)>>,
+}
+
+impl Blocked {
+    /// Leaves a source alone until then. Where too many are blocked already the new one is not.
+    pub fn block(&self, source: IpAddr, what: Block, until: Time, now: Time) {
+        let Ok(mut sources) = self.sources.lock() else { return };
+        if sources.len() >= REMEMBERED {
+            sources.retain(|_, (_, until)| now < *until);
+            if sources.len() >= REMEMBERED {
+                return;
+            }
+        }
+        sources.insert(source, (what, until));
+        self.any.store(true, Relaxed);
+    }
+
+    /// What is dropped of a source now.
+    pub fn check(&self, source: IpAddr, now: Time) -> Option<Block> {
+        if !self.any.load(Relaxed) {
+            return None;
+        }
+        let mut sources = self.sources.lock().ok()?;
+        let (what, until) = *sources.get(&source)?;
+        if now < until {
+            return Some(what);
+        }
+        sources.remove(&source);
+        self.any.store(!sources.is_empty(), Relaxed);
+        None
     }
 }
 

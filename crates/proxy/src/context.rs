@@ -25,6 +25,8 @@ pub(crate) struct Context {
     pub over_trunks: bool,
     /// The attempt that is waited for.
     pub current: Option<Id>,
+    /// An INVITE that counts among what its source holds.
+    pub weighs: bool,
     /// Attempts made.
     pub attempts: u8,
     /// Dropped at this time, unless what it waits for has come.

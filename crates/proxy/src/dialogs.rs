@@ -229,6 +229,7 @@ impl Shard {
             let server = std::mem::replace(&mut context.server, Server::Trying { hundred_at: None });
             let (server, end_to_end) = server.ack(now, &config, reliable);
             context.server = server;
+            self.settle_context(id);
             self.arm_context(id);
             if !end_to_end {
                 return;

@@ -33,7 +33,8 @@ impl Edits {
 
     /// Writes `message` with the edits. Insertions at one place keep the order of their making.
     pub fn apply(&mut self, message: &[u8], out: &mut Vec<u8>) {
-        self.list.sort_by_key(|(span, _)| span.start);
+        // What is put in before a span goes before what becomes of it.
+        self.list.sort_by_key(|(span, _)| (span.start, span.end));
         out.reserve(message.len() + self.text.len());
         let mut done = 0;
         for (span, text) in &self.list {

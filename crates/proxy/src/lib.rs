@@ -20,6 +20,7 @@ mod identity;
 mod io;
 mod key;
 mod keys;
+mod loads;
 mod probes;
 mod registrations;
 mod reply;
@@ -34,7 +35,7 @@ mod via;
 mod wheel;
 
 pub use call::CallView;
-pub use config::{Config, Gate, Listener};
+pub use config::{Block, Blocked, Config, Gate, Listener};
 pub use io::{
     Answer, Connection, ContextId, Event, Hop, Inbound, Located, Lookup, LookupId, Outbox, Probe, Question,
     Registration, Router, Target, Time, Transmit,

@@ -110,6 +110,9 @@ impl Shard {
             return self.refuse(now, inbound, "overload", &busy, "too many transactions", out);
         }
         let invite = method == Some(sip::Method::Invite);
+        if invite && self.holds_too_much(inbound.source.ip(), now, out) {
+            return;
+        }
         let id = self.new_context(now, inbound, hash, true);
         if let Some(context) = self.contexts.get_mut(id) {
             context.secure = target.is_some_and(|uri| uri.scheme == sip::Scheme::Sips);
@@ -149,6 +152,7 @@ impl Shard {
             server: Server::Trying { hundred_at },
             over_trunks,
             current: None,
+            weighs: invite,
             attempts: 0,
             waits_until: None,
             tried: Vec::new(),

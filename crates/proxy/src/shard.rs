@@ -13,6 +13,7 @@ use crate::dialogs::HeldAck;
 use crate::edits::Edits;
 use crate::forward::{self, BranchText, Forward};
 use crate::keys::{Branch, Token};
+use crate::loads::Loads;
 use crate::reply::{self, Reply};
 use crate::route::Path;
 use crate::server::{Resend, Server};
@@ -39,6 +40,7 @@ pub struct Shard {
     pub(crate) target: Vec<u8>,
     /// Index for messages that we kept.
     pub(crate) kept: sip::Index,
+    pub(crate) loads: Loads,
     /// ACKs whose next hop is being resolved.
     pub(crate) acks: VecDeque<HeldAck>,
     pub(crate) serial: u64,
@@ -82,6 +84,7 @@ impl Shard {
             key: Vec::new(),
             target: Vec::new(),
             kept: sip::Index::new(),
+            loads: Loads::default(),
             acks: VecDeque::new(),
             serial: 0,
             draws: seed,
@@ -396,6 +399,9 @@ impl Shard {
             out.events.push(Event::Answered { status });
         }
         let call = context.call.filter(|_| context.begins_call);
+        if (200..300).contains(&status) {
+            self.settle_context(id);
+        }
         self.arm_context(id);
         if let Some(call_id) = call
             && let Some(call) = self.calls.get_mut(call_id)
@@ -416,12 +422,16 @@ impl Shard {
 
     pub(crate) fn add_context(&mut self, context: Context) -> Id {
         let hash = context.hash;
+        if context.weighs {
+            self.loads.add(context.source.ip());
+        }
         let id = self.contexts.insert(context);
         self.by_key.insert_unique(hash, (hash, id), |(hash, _)| *hash);
         id
     }
 
     pub(crate) fn drop_context(&mut self, id: Id) {
+        self.settle_context(id);
         if let Some(context) = self.contexts.remove(id) {
             if let Ok(entry) = self.by_key.find_entry(context.hash, |(_, other)| *other == id) {
                 entry.remove();
@@ -436,16 +446,18 @@ impl Shard {
 
     pub(crate) fn add_call(&mut self, call: Call) -> Id {
         let hash = call.hash;
+        self.loads.add(call.caller.address.ip());
         let id = self.calls.insert(call);
         self.by_call.insert_unique(hash, (hash, id), |(hash, _)| *hash);
         id
     }
 
     pub(crate) fn drop_call(&mut self, id: Id) {
-        if let Some(call) = self.calls.remove(id)
-            && let Ok(entry) = self.by_call.find_entry(call.hash, |(_, other)| *other == id)
-        {
-            entry.remove();
+        if let Some(call) = self.calls.remove(id) {
+            self.loads.remove(call.caller.address.ip());
+            if let Ok(entry) = self.by_call.find_entry(call.hash, |(_, other)| *other == id) {
+                entry.remove();
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use arc_swap::ArcSwap;
 use control::Control;
 use net::Clock;
-use proxy::{Answer, Event, Lookup, Question, Registration, Router, Target};
+use proxy::{Answer, Block, Config, Event, Lookup, Question, Registration, Router, Target};
 use registrar::Registrar;
 use routing::{Admission, Ask, Decision, RouteTable};
 use tokio::sync::mpsc::{self, error::TrySendError as TrySend};
@@ -25,6 +25,9 @@ const WAITING_LINES: usize = 4096;
 
 /// Work for the desk that may wait; further work is counted and dropped, and its peer sends it again.
 pub const WAITING_WORK: usize = 4096;
+
+/// A source whose REGISTER requests are ignored is not even read for so long, in milliseconds.
+const IGNORED: u64 = 1000;
 
 /// What the engine wants done that takes time.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub struct Bridge {
     pub control: Arc<Control>,
     /// The clock of the engine.
     pub clock: Clock,
+    /// Settings of the shards, where sources are blocked.
+    pub proxy: Arc<Config>,
     /// The desk.
     pub work: mpsc::Sender<Work>,
     /// The log.
@@ -113,6 +118,9 @@ impl Router for Bridge {
     fn register(&self, registration: Registration) -> Result<(), Registration> {
         if self.registrar.ignores(registration.source.ip(), self.clock.now().0 / 1000) {
             self.counters.registration("ignored");
+            let now = self.clock.now();
+            let source = registration.source.ip();
+            self.proxy.blocked.block(source, Block::Register, now.plus_millis(IGNORED), now);
             return Err(registration);
         }
         match self.work.try_send(Work::Register(registration)) {

@@ -192,6 +192,7 @@ fn sockets(out: &mut String, engine: &net::Engine) {
         ("malformed", counts.malformed),
         ("truncated", counts.truncated),
         ("unowned", counts.unowned),
+        ("shed", counts.shed),
         ("dropped", counts.dropped),
         ("send_error", counts.send_errors),
         ("receive_error", counts.receive_errors),

@@ -79,6 +79,7 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
     let counters = Arc::new(Counters::new());
     let registrar = Arc::new(Registrar::new(registrar_settings(&settings), random()?));
     let (work, waiting) = tokio::sync::mpsc::channel(bridge::WAITING_WORK);
+    let proxy = Arc::new(proxy_config(&settings, &ports, &control).await?);
     let bridge = Arc::new(Bridge {
         table: table.clone(),
         counters: counters.clone(),
@@ -86,11 +87,11 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
         registrar: registrar.clone(),
         control: control.clone(),
         clock,
+        proxy: proxy.clone(),
         work,
         lines: bridge::start_log()?,
         in_panic: AtomicBool::new(false),
     });
-    let proxy = Arc::new(proxy_config(&settings, &ports, &control).await?);
     let live = Arc::new(Live { table, counters, watch: watch.clone(), engine: OnceLock::new() });
     let engine = start_engine(&settings, ports, proxy.clone(), bridge, streams, clock)?;
     let addresses: Vec<String> =
@@ -162,6 +163,8 @@ async fn proxy_config(settings: &Settings, ports: &[Bound], control: &Control) -
     config.ring_timeout = settings.sip.ring_timeout_ms;
     config.timer_c = settings.sip.ring_timeout_ms.max(180_000) + 5000;
     config.max_call = settings.sip.max_call_seconds * 1000;
+    // Sources spread over the shards by their Call-IDs, not quite evenly.
+    config.max_of_source = (settings.sip.max_calls_per_source / (threads * SHARDS_PER_THREAD)).max(8) * 5 / 4;
     config.registers.store(true, Relaxed);
     config.session_expires = settings.sip.session_expires_seconds as u32;
     config.reroute_after_ringing = settings.sip.reroute_after_ringing;

@@ -114,6 +114,8 @@ pub struct Sip {
     pub trusted: Vec<IpNet>,
     /// Seconds of the Session-Expires that an INVITE without one gets; 0: none.
     pub session_expires_seconds: u64,
+    /// Calls, and INVITEs without their ACK, that one source may hold.
+    pub max_calls_per_source: usize,
     /// Stream connections at most.
     pub max_connections: usize,
     /// Stream connections of one source at most.
@@ -154,6 +156,7 @@ impl Default for Settings {
                 allow: values::loopback(),
                 trusted: Vec::new(),
                 session_expires_seconds: 1800,
+                max_calls_per_source: 100_000,
                 max_connections: 10_000,
                 max_connections_per_source: 64,
                 setup_timeout_ms: 4000,

@@ -79,6 +79,7 @@ pub const KEYS: &[Key] = &[
     key!("sip", "allow", List, |s, v| s.sip.allow = each(v, network)?),
     key!("sip", "trusted", List, |s, v| s.sip.trusted = each(v, network)?),
     key!("sip", "session_expires_seconds", Number, |s, v| s.sip.session_expires_seconds = number_or_0(v, 90, 86_400)?),
+    key!("sip", "max_calls_per_source", Number, |s, v| s.sip.max_calls_per_source = number(v, 1, 10_000_000)? as usize),
     key!("sip", "max_connections", Number, |s, v| s.sip.max_connections = number(v, 1, 1_000_000)? as usize),
     key!("sip", "max_connections_per_source", Number, |s, v| {
         s.sip.max_connections_per_source = number(v, 1, 1_000_000)? as usize
