@@ -18,6 +18,8 @@ pub struct Index {
     pub(crate) headers_start: u32,
     pub(crate) body_start: u32,
     pub(crate) end: u32,
+    /// Content-Length of a request is no number, or says more than there is.
+    pub(crate) misfit: bool,
     pub(crate) lines: Vec<Line>,
     /// Place in `lines` of the first line of each remembered name, plus one.
     pub(crate) first: [u16; REMEMBERED],
@@ -58,7 +60,7 @@ pub enum ParseError {
     HeaderLine,
     /// The headers do not end with an empty line.
     Unfinished,
-    /// Content-Length is no number, or says more than there is.
+    /// Content-Length of a response is no number, or says more than there is.
     ContentLength,
 }
 
@@ -90,17 +92,22 @@ impl Index {
 
     /// Notes where the parts of one datagram lie. Line ends before the start line are skipped (§7.5), bytes
     /// after the body as Content-Length bounds it are cut off (§18.3); without Content-Length
-    /// the body goes to the end.
+    /// the body goes to the end. A request that it does not fit can still be answered: [`Message::validate`] refuses
+    /// it, where a response is discarded (§18.3).
     pub fn parse(&mut self, bytes: &[u8]) -> Result<(), ParseError> {
         if bytes.len() > LONGEST {
             return Err(ParseError::TooLong);
         }
         self.parse_head(bytes)?;
         self.end = bytes.len() as u32;
-        if let Some(length) = self.content_length(bytes)? {
-            let at = self.body_start as usize;
-            let end = at.checked_add(length).filter(|end| *end <= bytes.len()).ok_or(ParseError::ContentLength)?;
-            self.end = end as u32;
+        let at = self.body_start as usize;
+        let end = self.content_length(bytes).map(|length| length.map(|length| at.checked_add(length)));
+        self.misfit = false;
+        match end {
+            Ok(None) => {}
+            Ok(Some(Some(end))) if end <= bytes.len() => self.end = end as u32,
+            _ if matches!(self.start, Start::Request { .. }) => self.misfit = true,
+            _ => return Err(ParseError::ContentLength),
         }
         Ok(())
     }

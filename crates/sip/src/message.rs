@@ -99,6 +99,10 @@ impl<'a> Message<'a> {
         }
     }
 
+    pub(crate) fn misfit(&self) -> bool {
+        self.index.misfit
+    }
+
     /// Where the first header line begins.
     pub fn headers_start(&self) -> usize {
         self.index.headers_start as usize

@@ -47,6 +47,9 @@ impl Message<'_> {
                 return Err(Violation::bad(reason, name));
             }
         }
+        if self.misfit() {
+            return Err(Violation::bad("Content-Length does not fit the body", Name::ContentLength));
+        }
         let named = |name: Name, missing: &'static str, bad: &'static str| {
             move |HeaderError(text): HeaderError| {
                 Violation::bad(if text.ends_with("is missing") { missing } else { bad }, name)

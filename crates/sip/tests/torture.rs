@@ -42,8 +42,8 @@ const TABLE: &[(&str, &str, Fate)] = &[
     ("3.1.1.13", "noreason", Accepted),
     // Invalid in what a proxy reads.
     ("3.1.2.1", "badinv01", Refused(400)),
-    ("3.1.2.2", "clerr", Unparsed(ParseError::ContentLength)),
-    ("3.1.2.3", "ncl", Unparsed(ParseError::ContentLength)),
+    ("3.1.2.2", "clerr", Refused(400)),
+    ("3.1.2.3", "ncl", Refused(400)),
     ("3.1.2.4", "scalar02", Refused(400)),
     ("3.1.2.5", "scalarlg", Refused(400)),
     ("3.1.2.6", "quotbal", Refused(400)),
@@ -161,4 +161,14 @@ fn are_read_as_meant() {
     let uri = sip::Uri::parse(index.message(&bytes).request_uri().unwrap()).unwrap();
     assert_eq!((uri.user, uri.host_bytes), (Some(&b"user;par=u%40example.net"[..]), &b"example.com"[..]));
     assert_eq!(uri.params.into_iter().count(), 0);
+}
+
+#[test]
+fn a_length_that_does_not_fit_is_answered_in_a_request_and_discarded_in_a_response() {
+    for length in ["9999", "-999", "five", ""] {
+        let request = format!("OPTIONS sip:a SIP/2.0\r\nContent-Length: {length}\r\n\r\nbody");
+        assert_eq!(fate(request.as_bytes()), Refused(400), "{length}");
+        let response = format!("SIP/2.0 200 OK\r\nContent-Length: {length}\r\n\r\nbody");
+        assert_eq!(fate(response.as_bytes()), Unparsed(ParseError::ContentLength), "{length}");
+    }
 }
