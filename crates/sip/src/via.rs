@@ -20,7 +20,8 @@ pub struct Via<'a> {
 }
 
 impl<'a> Via<'a> {
-    /// Parses one value. White space is allowed round the slashes and the colon.
+    /// Parses one value. White space is allowed round the slashes and the colon. Any version is read, so that a request
+    /// of another one can be answered 505.
     pub fn parse(bytes: &'a [u8]) -> Result<Via<'a>, HeaderError> {
         const EXPECTED: HeaderError = HeaderError("Via is malformed");
         let (head, params) = match scan::Outside::default().find(bytes, b';') {
@@ -33,7 +34,9 @@ impl<'a> Via<'a> {
         let transport_end = rest.iter().position(|byte| scan::is_lws(*byte)).ok_or(EXPECTED)?;
         let (transport, sent_by) = rest.split_at(transport_end);
         let named = protocol.is_some_and(|protocol| scan::trim(protocol).eq_ignore_ascii_case(b"SIP"))
-            && version.is_some_and(|version| scan::trim(version) == b"2.0");
+            && version
+                .map(scan::trim)
+                .is_some_and(|version| !version.is_empty() && version.iter().all(|byte| scan::is_token(*byte)));
         let sent_by = scan::trim(sent_by);
         let (host, _, port) = Host::with_port(sent_by).ok_or(EXPECTED)?;
         if !named || !transport.iter().all(|byte| scan::is_token(*byte)) {

@@ -172,3 +172,14 @@ fn a_length_that_does_not_fit_is_answered_in_a_request_and_discarded_in_a_respon
         assert_eq!(fate(response.as_bytes()), Unparsed(ParseError::ContentLength), "{length}");
     }
 }
+
+#[test]
+fn a_request_of_another_version_can_be_answered() {
+    let bytes = bytes_of("badvers");
+    let mut index = Index::new();
+    index.parse(&bytes).unwrap();
+    assert_eq!(index.message(&bytes).top_via().unwrap().branch(), Some(&b"z9hG4bKkdjuw"[..]));
+    for bad in [&b"SIP//UDP a"[..], b"SIP/2 0/UDP a", b"HTTP/2.0/UDP a"] {
+        assert!(sip::Via::parse(bad).is_err());
+    }
+}
