@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::run::{cargo, root};
 
 /// From the top of the house to its bottom.
-const ORDER: [&str; 10] =
-    ["sip", "registrar", "registry", "routing", "proxy", "store", "control", "net", "api", "trunkline"];
+const ORDER: [&str; 11] =
+    ["sip", "registrar", "registry", "liveness", "routing", "proxy", "store", "control", "net", "api", "trunkline"];
 
 /// What a crate must not depend on, beside what lies below it: (crate, forbidden, why).
 const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[

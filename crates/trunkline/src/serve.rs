@@ -1,34 +1,19 @@
 //! `trunkline serve`: starts the rooms of the house in order, and leaves in order.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use control::Control;
-use net::{Bound, Clock, Engine, EngineConfig, Names, NamesSettings, Resolver, StreamSettings, TlsSettings};
-use proxy::{Config, Keys, Listener, Shard};
-use registrar::Registrar;
-use sip::Transport;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::bridge::{self, Bridge};
-use crate::certificates;
-use crate::desk;
-use crate::keeper;
-use crate::live::Live;
-use crate::metrics::Counters;
-use crate::prober;
-use crate::settings::{Listen, Settings};
-use crate::watch::Watch;
+use crate::router::{self, Router};
+use crate::settings::Settings;
 
-/// Shards for each thread: enough that two threads seldom want the same one.
-const SHARDS_PER_THREAD: usize = 8;
-/// Server transactions of all shards together.
-const MOST_TRANSACTIONS: usize = 2_000_000;
 /// Time for HTTP requests to end once the process leaves.
 const HTTP_LEAVE: Duration = Duration::from_secs(2);
 
@@ -55,7 +40,7 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
     let http = TcpListener::bind(settings.http.listen)
         .await
         .with_context(|| format!("http.listen: cannot listen on {}", settings.http.listen))?;
-    let ports = settings.sip.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let ports = settings.sip.listen.iter().map(router::bind).collect::<Result<Vec<_>, _>>()?;
 
     let rules = registry::Settings {
         deregister_after: Duration::from_secs(settings.deregister_after_seconds),
@@ -65,59 +50,23 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
         ..registry::Settings::default()
     };
     let control = Control::open(Arc::new(store), rules).await?;
-    let names = Names::start(Resolver::new(&settings.dns_servers)?, NamesSettings::default());
-    let clock = Clock::new();
-    let watch = Arc::new(Watch::new(liveness_settings(&settings), u64::from_be_bytes(random()?), clock));
-    let rules = keeper::Rules {
-        allow: settings.sip.allow.clone(),
-        trust: settings.sip.trusted.clone(),
-        transports: settings.sip.listen.iter().map(|listen| listen.transport).collect(),
-    };
-    let (table, keeping) = keeper::start(&control, &names, &watch, rules);
-    let keeping = tokio::spawn(keeping);
-
-    let counters = Arc::new(Counters::new());
-    let registrar = Arc::new(Registrar::new(registrar_settings(&settings), random()?));
-    let (work, waiting) = tokio::sync::mpsc::channel(bridge::WAITING_WORK);
-    let proxy = Arc::new(proxy_config(&settings, &ports, &control).await?);
-    let bridge = Arc::new(Bridge {
-        table: table.clone(),
-        counters: counters.clone(),
-        watch: watch.clone(),
-        registrar: registrar.clone(),
-        control: control.clone(),
-        clock,
-        proxy: proxy.clone(),
-        work,
-        lines: bridge::start_log()?,
-        in_panic: AtomicBool::new(false),
-    });
-    let live = Arc::new(Live { table, counters, watch: watch.clone(), engine: OnceLock::new() });
-    let engine = start_engine(&settings, ports, proxy.clone(), bridge, streams, clock)?;
-    let addresses: Vec<String> =
-        proxy.listeners.iter().map(|listener| format!("{}:{}", listener.transport, listener.address)).collect();
-    // The cell is empty until here.
-    let _ = live.engine.set(engine);
-    let tasks = [
-        keeping,
-        tokio::spawn(desk::run(waiting, names, live.clone(), registrar, control.clone())),
-        tokio::spawn(prober::run(watch, live.clone(), proxy.clone())),
-        tokio::spawn(certificates::keep(live.clone(), hangup)),
-    ];
+    let router = Router::start(&settings, ports, &control, streams, hangup).await?;
 
     let limits = api::Settings {
         max_body_bytes: settings.http.max_body_bytes,
         request_timeout: Duration::from_millis(settings.http.request_timeout_ms),
     };
-    let router = api::router(control.clone(), live.clone(), limits);
+    let handlers = api::router(control.clone(), router.live.clone(), limits);
     let address = http.local_addr()?;
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
     let mut http =
-        tokio::spawn(async move { axum::serve(http, router).with_graceful_shutdown(async { drop(left.await) }).await });
+        tokio::spawn(
+            async move { axum::serve(http, handlers).with_graceful_shutdown(async { drop(left.await) }).await },
+        );
     info!(
         "trunk registry up: HTTP on http://{address}, SIP on {}, {} trunks in {}. Next: curl -X PUT \
          http://{address}/trunks/a -d '{{\"sip_uri\":\"sip:192.0.2.10:5060\"}}'",
-        addresses.join(", "),
+        router.addresses().join(", "),
         control.read(|registry, _| registry.len()),
         settings.data_dir.display(),
     );
@@ -127,135 +76,22 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         ended = &mut http => ended?.context("the HTTP interface has stopped")?,
     }
-    drain(&settings, &proxy, &live).await;
+    drain(&settings, &router).await;
     // Where nobody listens any more, nothing needs to be told.
     let _ = leave.send(());
     if tokio::time::timeout(HTTP_LEAVE, http).await.is_err() {
         warn!("HTTP requests were still open");
     }
-    if let Some(engine) = live.engine.get() {
-        engine.stop();
-    }
-    for task in tasks {
-        task.abort();
-    }
+    router.stop();
     control.stop().await;
     info!("left");
     Ok(())
 }
 
-async fn proxy_config(settings: &Settings, ports: &[Bound], control: &Control) -> anyhow::Result<Config> {
-    let (boot, fresh): ([u8; 16], [u8; 16]) = (random()?, random()?);
-    // Outlives the process, so that calls that stand across a restart still prove themselves.
-    let token = control.secret("sip-token-key", || fresh.to_vec()).await?;
-    let token = <[u8; 16]>::try_from(&token[..]).context("the stored SIP key is damaged")?;
-    let listeners = ports.iter().zip(&settings.sip.listen).map(|(port, Listen { transport, .. })| {
-        let (address, transport) = (port.local_addr(), *transport);
-        let advertised = match &settings.sip.advertise {
-            Some(advertise) => advertised(advertise, address.port(), transport),
-            None => address.to_string(),
-        };
-        Listener { address, transport, advertised }
-    });
-    let threads = settings.sip.threads * settings.sip.udp_listeners().max(1);
-    let mut config = Config::new(listeners.collect(), Keys::new(boot, token));
-    config.setup_timeout = settings.sip.setup_timeout_ms;
-    config.ring_timeout = settings.sip.ring_timeout_ms;
-    config.timer_c = settings.sip.ring_timeout_ms.max(180_000) + 5000;
-    config.max_call = settings.sip.max_call_seconds * 1000;
-    // Sources spread over the shards by their Call-IDs, not quite evenly.
-    config.max_of_source = (settings.sip.max_calls_per_source / (threads * SHARDS_PER_THREAD)).max(8) * 5 / 4;
-    config.registers.store(true, Relaxed);
-    config.session_expires = settings.sip.session_expires_seconds as u32;
-    config.reroute_after_ringing = settings.sip.reroute_after_ringing;
-    config.max_transactions = MOST_TRANSACTIONS / (threads * SHARDS_PER_THREAD);
-    Ok(config)
-}
-
-fn bind(listen: &Listen) -> Result<Bound, net::BindError> {
-    match listen.transport {
-        Transport::Udp => net::bind(listen.address).map(Bound::Udp),
-        Transport::Tcp | Transport::Tls => net::bind_stream(listen.address).map(Bound::Stream),
-    }
-}
-
-/// What a listener calls itself: a port that the setting names is that of UDP and TCP; else each has its own.
-fn advertised(setting: &str, port: u16, transport: Transport) -> String {
-    let named = sip::Uri::parse(format!("sip:{setting}").as_bytes()).is_ok_and(|uri| uri.port.is_some());
-    match (named, transport) {
-        (true, Transport::Tls) => {
-            let host = setting.rsplit_once(':').map_or(setting, |(host, _)| host);
-            advertised(host, port, transport)
-        }
-        (true, _) => setting.to_owned(),
-        (false, _) if port == transport.default_port() => setting.to_owned(),
-        (false, _) => format!("{setting}:{port}"),
-    }
-}
-
-fn start_engine(
-    settings: &Settings,
-    ports: Vec<Bound>,
-    proxy: Arc<Config>,
-    bridge: Arc<Bridge>,
-    runtime: Handle,
-    clock: Clock,
-) -> anyhow::Result<Engine> {
-    let count = settings.sip.threads * settings.sip.udp_listeners().max(1) * SHARDS_PER_THREAD;
-    let mut shards = Vec::with_capacity(count);
-    for index in 0..count {
-        shards.push(Shard::new(index as u16, proxy.clone(), u64::from_be_bytes(random()?)));
-    }
-    let streams = StreamSettings {
-        total: settings.sip.max_connections,
-        per_source: settings.sip.max_connections_per_source,
-        ..StreamSettings::default()
-    };
-    let tls = settings.tls.certificate.is_some().then(|| net::Tls::load(tls_settings(settings))).transpose()?;
-    let threads = settings.sip.threads;
-    Ok(Engine::start(EngineConfig { ports, threads, streams, tls, runtime, proxy, shards, router: bridge, clock })?)
-}
-
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn liveness_settings(settings: &Settings) -> liveness::Settings {
-    liveness::Settings {
-        call_fall: settings.call_fall as u32,
-        rest: settings.rest_seconds * 1000,
-        probe_timeout: settings.sip.setup_timeout_ms,
-    }
-}
-
-fn registrar_settings(settings: &Settings) -> registrar::Settings {
-    registrar::Settings {
-        realm: settings.realm.clone(),
-        algorithms: settings.algorithms.clone(),
-        min_expires: settings.min_expires_seconds as u32,
-        max_expires: settings.max_expires_seconds as u32,
-        ..registrar::Settings::default()
-    }
-}
-
-fn tls_settings(settings: &Settings) -> TlsSettings {
-    let tls = settings.tls.clone();
-    TlsSettings {
-        certificate: tls.certificate,
-        key: tls.key,
-        authorities: tls.authorities,
-        client_authorities: tls.client_authorities,
-        require_client: tls.require_client,
-        directory: tls.directory,
-    }
-}
-
 /// Takes no new calls, and waits until what is pending is answered, within the bound of the settings.
-async fn drain(settings: &Settings, proxy: &Config, live: &Live) {
-    proxy.draining.store(true, Relaxed);
-    let Some(engine) = live.engine.get() else { return };
+async fn drain(settings: &Settings, router: &Router) {
+    router.proxy.draining.store(true, Relaxed);
+    let Some(engine) = router.live.engine.get() else { return };
     info!(pending = engine.undecided(), calls = engine.calls().len(), "leaving: new calls are answered 503");
     let until = Instant::now() + Duration::from_secs(settings.sip.drain_seconds);
     while engine.undecided() > 0 && Instant::now() < until {
