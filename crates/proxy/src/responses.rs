@@ -285,7 +285,8 @@ impl Shard {
         if !matches!(client.state, State::Calling { .. }) {
             return;
         }
-        if client.large && !client.abandoned {
+        let wanted = self.contexts.get(client.context).is_some_and(|context| !context.cancelled);
+        if client.large && !client.abandoned && wanted {
             return self.shrink(now, id, out);
         }
         self.attempt_over(now, id, 503, out);
