@@ -67,7 +67,9 @@ pub(crate) fn write(
         out.extend_from_slice(b"\r\n");
         if let Some(token) = forward.record {
             let call_id = message.call_id().unwrap_or_default();
-            record_route(config, forward.leaves_by, forward.secure, token, call_id, out);
+            // A trunk may be a `sips:` one towards a caller who is not (RFC 3261 §16.6 step 4).
+            let secure = forward.secure || is_secure(forward.target.unwrap_or(path.target));
+            record_route(config, forward.leaves_by, secure, token, call_id, out);
             // Each side meets the address that it can reach (RFC 5658).
             if forward.leaves_by != forward.came_by {
                 record_route(config, forward.came_by, forward.secure, token, call_id, out);
@@ -158,6 +160,11 @@ pub(crate) fn trunk_target(request_uri: &[u8], trunk: &routing::Trunk, out: &mut
         }
     }
     out.extend_from_slice(&trunk.uri_params);
+}
+
+/// Whether a URI may be reached by TLS alone.
+pub(crate) fn is_secure(uri: &[u8]) -> bool {
+    uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sips:"))
 }
 
 /// The Session-Expires to put into an INVITE that has none: ours, but not below its Min-SE (RFC 4028 §8.1).
