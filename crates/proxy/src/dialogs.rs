@@ -139,6 +139,8 @@ impl Shard {
             }
             return Next::Hop(known.hop.clone());
         }
+        let secure = next.scheme == sip::Scheme::Sips || forward::is_secure(path.target);
+        let known = known.filter(|known| self.may_go(known.hop, secure));
         let transport = next.transport();
         let same_transport = |known: &Known<'_>| self.config.transport(known.hop.listener) == transport;
         match (next.host, known) {
@@ -161,6 +163,11 @@ impl Shard {
             (sip::Host::Name(name), _) if !name.is_empty() => Next::Name(next_uri.into()),
             (sip::Host::Name(_), known) => known.map_or(Next::Nowhere, |known| Next::Hop(known.hop.clone())),
         }
+    }
+
+    /// `sips:` goes by TLS or not at all (RFC 3261 §26.2.2).
+    fn may_go(&self, hop: &Hop, secure: bool) -> bool {
+        !secure || self.config.transport(hop.listener) == sip::Transport::Tls
     }
 
     /// A name was resolved: an empty list says that it was not. The first place that answers is taken (RFC 3263 §4.3);
@@ -190,7 +197,7 @@ impl Shard {
     pub(crate) fn try_place(&mut self, now: Time, id: Id, out: &mut Outbox) {
         let Some(context) = self.contexts.get_mut(id) else { return };
         context.attempts += 1;
-        let (place, came_by) = (context.places.pop(), context.reply.listener);
+        let (place, came_by, secure) = (context.places.pop(), context.reply.listener, context.secure);
         let Some(request) = context.request.take() else { return };
         let mut kept = std::mem::take(&mut self.kept);
         let mut hop = None;
@@ -206,6 +213,7 @@ impl Shard {
                     .map(|listener| Hop::to(listener, place.address)),
                 None => known.map(|known| known.hop.clone()),
             };
+            hop = hop.filter(|hop| self.may_go(hop, secure));
             if let Some(hop) = hop.clone() {
                 self.send_request(now, id, message, Attempt { hop, seat: None, trusted }, None, out);
             }
@@ -279,7 +287,8 @@ impl Shard {
                     .map(|listener| Hop::to(listener, place.address)),
                 None => self.other_side(call).map(|known| known.hop.clone()),
             };
-            if let Some(hop) = hop {
+            let secure = message.request_uri().is_some_and(forward::is_secure);
+            if let Some(hop) = hop.filter(|hop| self.may_go(hop, secure)) {
                 self.forward_ack(message, ack.listener, ack.source, ack.trusted, &hop, None, out);
             }
         }

@@ -120,3 +120,16 @@ fn a_sips_trunk_gets_a_sips_route_and_the_caller_its_own() {
     let bye = w.all_hops(CALLER);
     assert_eq!((bye.len(), bye[0].0.listener, headers(&bye[0].1, "Route").len()), (1, 0, 0));
 }
+
+#[test]
+fn a_sips_request_of_a_dialog_never_falls_back_to_plain_transport() {
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    let sent = w.invite_to("c1", A);
+    w.send(A, &respond(&sent, "200 OK", "Contact: <sips:bob@pbx.example>\r\n"));
+    let ok = w.one(CALLER);
+    w.send(CALLER, &in_dialog("INFO", 2, &ok));
+    let lookup = w.lookups.remove(0);
+    w.input(|shard, now, out| shard.located(now, lookup.id, vec![], out));
+    assert!(w.all(A).is_empty(), "nothing by UDP to a sips URI");
+    assert!(w.one(CALLER).starts_with("SIP/2.0 500 "));
+}
