@@ -333,6 +333,10 @@ impl Shard {
             return;
         };
         let best = context.best.take();
+        // No 408 to anything but INVITE, not even a received one: it would come too late to be of use (RFC 4320 §4.2).
+        if !context.invite && best.as_ref().is_none_or(|best| best.status == 408) {
+            return self.drop_context(id);
+        }
         let received = best.as_ref().and_then(|best| Some((best.status, best.response.as_deref()?)));
         match received {
             Some((status, response)) => {
@@ -340,8 +344,6 @@ impl Shard {
                 self.answer_with(now, id, status, |out| out.extend_from_slice(response), out);
             }
             None if context.cancelled => self.reply_in(now, id, &Reply::new(487), out),
-            // No 408 to anything but INVITE: it would come too late to be of use (RFC 4320 §4.1).
-            None if !context.invite && best.as_ref().is_none_or(|best| best.status == 408) => self.drop_context(id),
             None => {
                 let status = best.map_or(500, |best| if best.status == 503 { 500 } else { best.status });
                 self.reply_in(now, id, &Reply::new(status), out);

@@ -1,0 +1,89 @@
+//! Other methods than INVITE (RFC 4320).
+
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use world::*;
+
+const A: &str = "203.0.113.1:5060";
+const B: &str = "203.0.113.2:5060";
+
+fn message(call: &str) -> String {
+    invite(call).replace("INVITE", "MESSAGE")
+}
+
+#[test]
+fn no_provisional_answer_but_100_goes_upstream_and_not_even_that() {
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    w.send(CALLER, &message("c1"));
+    let sent = w.one(A);
+    for status in ["100 Trying", "180 Ringing", "183 Progress", "199 Early"] {
+        w.send(A, &respond(&sent, status, ""));
+        assert!(w.all(CALLER).is_empty(), "{status}");
+    }
+    w.send(CALLER, &message("c1"));
+    assert!(w.all(CALLER).is_empty(), "nor in answer to a repeat");
+    w.send(A, &respond(&sent, "200 OK", ""));
+    let ok = w.one(CALLER);
+    w.send(CALLER, &message("c1"));
+    assert_eq!(w.one(CALLER), ok);
+}
+
+#[test]
+fn a_408_is_never_sent_whoever_says_it() {
+    // Silence of all trunks.
+    let mut w = World::new(&[("a", trunk(A, 0)), ("b", trunk(B, 1))]);
+    w.send(CALLER, &message("c1"));
+    w.wait(9000);
+    assert!(!w.all(A).is_empty() && !w.all(B).is_empty(), "it fails over");
+    assert!(w.all(CALLER).is_empty());
+    assert_eq!(w.shard.transactions(), 0);
+    // A 408 of the last trunk.
+    let mut w = World::new(&[("a", trunk(A, 0)), ("b", trunk(B, 1))]);
+    w.send(CALLER, &message("c1"));
+    let sent = w.one(A);
+    w.send(A, &respond(&sent, "408 Request Timeout", ""));
+    let sent = w.one(B);
+    w.send(B, &respond(&sent, "408 Request Timeout", ""));
+    w.silent();
+    assert_eq!(w.shard.transactions(), 0);
+    // A 408 inside a dialog.
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    let ok = w.establish("c1", A, "");
+    w.send(CALLER, &in_dialog("BYE", 2, &ok));
+    let bye = w.one(A);
+    w.send(A, &respond(&bye, "408 Request Timeout", ""));
+    w.silent();
+    assert_eq!(w.active("a"), 0, "the leg is gone all the same");
+}
+
+#[test]
+fn a_better_answer_than_408_is_sent() {
+    let mut w = World::new(&[("a", trunk(A, 0)), ("b", trunk(B, 1))]);
+    w.send(CALLER, &message("c1"));
+    let sent = w.one(A);
+    w.send(A, &respond(&sent, "408 Request Timeout", ""));
+    let sent = w.one(B);
+    w.send(B, &respond(&sent, "404 Not Found", ""));
+    assert!(w.one(CALLER).starts_with("SIP/2.0 404 "));
+}
+
+#[test]
+fn an_answer_that_comes_after_the_transaction_goes_nowhere() {
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    w.send(CALLER, &message("c1"));
+    let sent = w.one(A);
+    w.wait(33_000);
+    w.all(A);
+    w.send(A, &respond(&sent, "200 OK", ""));
+    w.silent();
+}
+
+#[test]
+fn an_invite_still_hears_its_408() {
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    let sent = w.invite_to("c1", A);
+    w.send(A, &respond(&sent, "408 Request Timeout", ""));
+    assert!(w.one(CALLER).starts_with("SIP/2.0 408 "));
+}
