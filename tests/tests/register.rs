@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use peers::{Baresip, Phone, Server, header, own_address, reply, wait_until};
+use peers::{Baresip, Phone, Server, Uac, header, own_address, reply, wait_until};
 
 const SOON: Duration = Duration::from_secs(20);
 const PBX: &str = r#"{"sip_uri":"sip:pbx@example.net","register":{"username":"pbx","password":"swordfish"}}"#;
@@ -74,6 +74,20 @@ fn a_user_agent_gets_its_calls_down_the_connection_that_it_registered_by() {
     baresip.end(false);
     let took = s.wait_status("pbx", "down", "connection closed", SOON);
     println!("a registered connection that ends is seen after {took:?}");
+}
+
+#[test]
+fn sipp_registers_by_both_transports_and_leaves() {
+    let s = Server::with(OLD);
+    s.put("pbx", PBX);
+    for (mode, port, transport) in [("u1", 5091, "udp"), ("t1", 5092, "tcp")] {
+        let sipp = Uac { from: s.ip, port, to: s.sip(), scenario: "uac_register.xml", calls: 1, pause: 1500, mode };
+        let sipp = sipp.start();
+        s.wait_status("pbx", "up", "", SOON);
+        assert_eq!(s.trunk("pbx")["registration"]["transport"], transport);
+        assert!(sipp.ends_well(SOON));
+        s.wait_status("pbx", "down", "not registered", SOON);
+    }
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub struct Facts {
     pub doubts: Vec<String>,
     /// Why it has no addresses, where it has none.
     pub unreachable: Option<String>,
+    /// Its places are past their time: the name servers have not answered since.
+    pub stale: bool,
 }
 
 /// A trunk in a [`crate::RouteTable`].

@@ -58,6 +58,7 @@ pub fn of(view: &View, names: &Names, transports: &[Transport]) -> Facts {
         obstacles: words(obstacles),
         doubts: words(doubts),
         unreachable: unreachable.filter(|why| !why.is_empty()),
+        stale: service(view).is_some_and(|service| matches!(names.get(&service), State::Known { stale: true, .. })),
     }
 }
 

@@ -33,7 +33,8 @@ impl api::Live for Live {
     }
 
     fn targets(&self, id: &str) -> Option<Box<RawValue>> {
-        self.watch.describe(id)
+        let stale = self.table.load().trunk(id).is_some_and(|trunk| trunk.facts.stale);
+        self.watch.describe(id, stale)
     }
 
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call> {

@@ -137,15 +137,15 @@ impl Watch {
         self.monitor.lock().counts()
     }
 
-    /// A trunk's targets, for people.
-    pub fn describe(&self, id: &str) -> Option<Box<RawValue>> {
+    /// A trunk's targets, for people; `stale` where its name could not be resolved again.
+    pub fn describe(&self, id: &str, stale: bool) -> Option<Box<RawValue>> {
         let evidence = self.monitor.lock().evidence(id);
-        let targets: Vec<_> = evidence.iter().map(|evidence| self.describe_target(evidence)).collect();
+        let targets: Vec<_> = evidence.iter().map(|evidence| self.describe_target(evidence, stale)).collect();
         // Plain data always serialises.
         serde_json::value::to_raw_value(&targets).ok()
     }
 
-    fn describe_target(&self, evidence: &Evidence) -> serde_json::Value {
+    fn describe_target(&self, evidence: &Evidence, stale: bool) -> serde_json::Value {
         let seen = |seen: &Option<Seen>| {
             seen.as_ref().map(|seen| {
                 let mut value = json!({ "at": self.moment(seen.at), "outcome": seen.outcome.to_string() });
@@ -166,6 +166,7 @@ impl Watch {
             "state": evidence.state.name(),
             "reason": reason,
             "since": self.moment(evidence.since),
+            "stale": stale,
             "last_probe": seen(&evidence.probe),
             "last_call": seen(&evidence.call),
         })
