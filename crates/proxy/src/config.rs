@@ -48,7 +48,8 @@ pub struct Config {
     pub reroute_after_ringing: bool,
     /// `Retry-After` of our own 503, in seconds.
     pub retry_after: u32,
-    /// Most transactions that one shard holds; new requests beyond them are answered 503.
+    /// Most transactions that one shard holds; new requests beyond them are answered 503. Requests inside dialogs
+    /// may make them twice as many, so that standing calls can end.
     pub max_transactions: usize,
     /// Session-Expires that is put into an INVITE without one, in seconds; 0: none is (RFC 4028 §8.1).
     pub session_expires: u32,

@@ -56,6 +56,11 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let message = inbound.message;
+        if self.contexts.len() >= 2 * self.config.max_transactions {
+            let retry = format!("Retry-After: {}\r\n", self.config.retry_after);
+            let busy = Reply { headers: retry.as_bytes(), ..Reply::new(503) };
+            return self.refuse(now, inbound, "overload", &busy, "too many transactions", out);
+        }
         let call = self.find_call(message, path.token);
         let mut target = Vec::new();
         let next = self.next_hop(inbound.listener, path, call, &mut target);

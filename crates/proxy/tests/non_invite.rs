@@ -1,4 +1,4 @@
-//! Other methods than INVITE (RFC 4320).
+//! Other methods than INVITE (RFC 4320), and their bounds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -86,4 +86,30 @@ fn an_invite_still_hears_its_408() {
     let sent = w.invite_to("c1", A);
     w.send(A, &respond(&sent, "408 Request Timeout", ""));
     assert!(w.one(CALLER).starts_with("SIP/2.0 408 "));
+}
+
+#[test]
+fn requests_inside_dialogs_are_bounded_too() {
+    let mut w = World::with(&[("a", trunk(A, 0))], |config| config.max_transactions = 10);
+    let ok = w.establish("c1", A, "");
+    for number in 2..100 {
+        w.send(CALLER, &in_dialog("INFO", number, &ok));
+    }
+    let held = w.shard.transactions();
+    assert!((10..=20).contains(&held), "{held}");
+    let refused = w.all(CALLER);
+    assert!(refused.iter().all(|text| text.starts_with("SIP/2.0 503 ") && text.contains("Retry-After: 5\r\n")));
+    assert_eq!(w.refusals().len(), refused.len());
+    assert!(refused.len() >= 78 && w.refusals().iter().all(|cause| *cause == "overload"));
+    // A new call is refused first: room is left for those that stand.
+    let mut w = World::with(&[("a", trunk(A, 0))], |config| config.max_transactions = 10);
+    let ok = w.establish("c1", A, "");
+    for number in 2..11 {
+        w.send(CALLER, &in_dialog("INFO", number, &ok));
+    }
+    w.all(A);
+    w.send(CALLER, &invite("c2"));
+    assert!(w.one(CALLER).starts_with("SIP/2.0 503 "));
+    w.send(CALLER, &in_dialog("BYE", 11, &ok));
+    assert!(w.one(A).starts_with("BYE "));
 }
