@@ -502,6 +502,8 @@ impl Shard {
             return;
         }
         match &client.state {
+            // The first reason stays: a caller who has hung up did so before the time ran out.
+            State::Calling { .. } if matches!(client.cancel, Cancel::Wanted { .. }) => {}
             State::Calling { .. } => client.cancel = Cancel::Wanted { reason: reason.into() },
             State::Proceeding { request, .. } => {
                 let Ok(()) = self.kept.parse(request) else { return };
