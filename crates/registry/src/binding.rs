@@ -143,7 +143,7 @@ impl Registry {
         let entry = self.trunks.get_mut(&id)?;
         entry.closed = true;
         entry.lease_up = false;
-        self.settle(&id, now, false);
+        self.settle(&id, now, true);
         Some(id)
     }
 }

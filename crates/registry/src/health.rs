@@ -49,7 +49,8 @@ impl Registry {
         self.settle(&id, now, told);
     }
 
-    /// Works out a trunk's status anew, and tells what has changed; `told` where something beside it has.
+    /// Works out a trunk's status anew, and tells what has changed; `told` where something beside it has: a reason more or
+    /// less matters to routing even where the status stays.
     pub(crate) fn settle(&mut self, id: &Arc<str>, now: Now, told: bool) {
         let at = self.lease_time(now);
         let (limit, window) = (self.settings.flap_limit as usize, self.settings.flap_window.as_millis() as u64);
@@ -98,7 +99,7 @@ impl Registry {
                 continue;
             };
             entry.flaps.held_until = None;
-            self.settle(&id, now, false);
+            self.settle(&id, now, true);
         }
     }
 }

@@ -311,7 +311,7 @@ impl Registry {
             self.queue.push(&id, &mut entry.lease, at + lease);
         }
         entry.lease_up = true;
-        self.settle(&id, now, false);
+        self.settle(&id, now, true);
         Beat::Renewed
     }
 
@@ -359,7 +359,7 @@ impl Registry {
         if std::mem::take(&mut entry.lease_up) {
             self.queue.push(id, &mut entry.lease, gone_at);
             self.lease_expiries += 1;
-            return self.settle(id, now, false);
+            return self.settle(id, now, true);
         }
         // Whoever provisioned it takes it away, no lapse does.
         if registers {

@@ -53,7 +53,13 @@ fn health_takes_a_trunk_down_and_brings_it_back() {
 fn lease_and_health_must_both_be_good() {
     let mut world = world(r#"{"sip_uri":"sip:192.0.2.1","heartbeat_seconds":5}"#);
     observe(&mut world, down("calls: timeout"));
+    world.events();
     world.pass(16_000);
+    assert_eq!(
+        world.events(),
+        [(EventKind::Updated, "a".to_owned())],
+        "what was a doubt is a fact now: routing must know"
+    );
     assert_eq!(reasons(&world), ["lease expired", "calls: timeout"]);
     observe(&mut world, Health::default());
     assert_eq!((is_up(&world), reasons(&world)), (false, vec!["lease expired".to_owned()]));
