@@ -157,6 +157,7 @@ impl RouteTable {
                 trunk.reasons(ask.now).join(", ")
             };
             let reasons = match reasons.as_str() {
+                "" if trunk.targets.is_empty() => "unresolved",
                 "" if ask.secure => "not reached by TLS",
                 "" if !trunk.is_well() => "down",
                 "" => "full",
