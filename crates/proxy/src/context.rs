@@ -43,8 +43,8 @@ pub(crate) struct Context {
     pub small_only: bool,
     /// What we put into the INVITE as Session-Expires, where it had none.
     pub session: Option<u32>,
-    /// The caller can refresh sessions (RFC 4028).
-    pub timer: bool,
+    /// The session interval that the request leaves with, where its sender can refresh the session itself (RFC 4028 §8.2).
+    pub refreshable: Option<u32>,
     /// Reason lines of the CANCEL (RFC 3326).
     pub reason: Box<[u8]>,
     pub best: Option<Best>,

@@ -175,6 +175,16 @@ pub(crate) fn session(message: sip::Message<'_>, config: &Config) -> Option<u32>
     absent.then(|| config.session_expires.max(message.seconds(Name::MinSe).unwrap_or(0)))
 }
 
+/// The interval that its sender can be told to refresh by: what we put in, or what was there, in an INVITE or UPDATE of
+/// a party that knows session timers (RFC 4028 §8.2).
+pub(crate) fn refreshable(message: sip::Message<'_>, put: Option<u32>, config: &Config) -> Option<u32> {
+    let refreshes = matches!(message.method(), Some(sip::Method::Invite | sip::Method::Update));
+    if config.session_expires == 0 || !refreshes || !message.lists(Name::Supported, b"timer") {
+        return None;
+    }
+    put.or_else(|| message.seconds(Name::SessionExpires))
+}
+
 /// The loop hash of RFC 5393 §4.2.2: whatever decides where a request goes.
 pub(crate) fn loop_hash(message: sip::Message<'_>, config: &Config) -> u32 {
     let number = message.cseq().map(|cseq| cseq.number.to_be_bytes()).unwrap_or_default();

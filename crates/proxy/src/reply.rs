@@ -87,8 +87,8 @@ pub(crate) struct Upstream {
     pub status: u16,
     /// Whether asserted identities pass.
     pub trusted: bool,
-    /// The Session-Expires that we had put into the request, where the answer has none and the caller can refresh the session
-    /// (RFC 4028 §8.2).
+    /// The session interval of the request, where the answer has none and the caller can refresh the session (RFC 4028
+    /// §8.2).
     pub session: Option<u32>,
 }
 

@@ -161,7 +161,7 @@ impl Shard {
             secure: false,
             small_only: false,
             session,
-            timer: session.is_some() && message.lists(Name::Supported, b"timer"),
+            refreshable: forward::refreshable(message, session, &self.config),
             reason: Box::default(),
             best: None,
             call: None,

@@ -106,7 +106,7 @@ impl Shard {
         };
         let (call_id, begins_call) = (context.call, context.begins_call);
         let answered = message.seconds(Name::SessionExpires);
-        let session = context.session.filter(|_| context.timer && answered.is_none());
+        let session = context.refreshable.filter(|_| answered.is_none());
         let upstream = Upstream { status, trusted: client.trusted && context.trusted, session };
         if begins_call {
             if first && let Some(seat) = &client.seat {
@@ -181,7 +181,9 @@ impl Shard {
             return;
         }
         let (call, ends_leg) = (context.call, context.ends_leg.take());
-        let upstream = Upstream { status, trusted: client.trusted && context.trusted, session: None };
+        let answered = message.seconds(Name::SessionExpires);
+        let session = context.refreshable.filter(|_| answered.is_none());
+        let upstream = Upstream { status, trusted: client.trusted && context.trusted, session };
         if let Some(seat) = &client.seat {
             out.events.push(answer_of(seat, client.target, status, message));
         }
@@ -194,7 +196,7 @@ impl Shard {
             None => {
                 if let Some(call) = self.calls.get_mut(call_id) {
                     if cseq_is_update(message) {
-                        refresh(call, message.seconds(Name::SessionExpires), now);
+                        refresh(call, answered.or(session), now);
                     }
                     self.arm_call(call_id);
                 }

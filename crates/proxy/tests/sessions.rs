@@ -101,6 +101,42 @@ fn a_caller_that_can_refreshes_where_the_callee_knows_no_timer() {
 }
 
 #[test]
+fn an_interval_that_the_caller_names_is_completed_the_same_way() {
+    let mut w = world();
+    w.send(CALLER, &with(&invite("c1"), &format!("{TIMER}Session-Expires: 600\r\n")));
+    let sent = w.one(A);
+    w.send(A, &ok(&sent, ""));
+    assert_eq!(agreed(&w.one(CALLER)), refreshed_by_caller(600), "§8.2: examined and accepted");
+    ends_between(&mut w, 600, 633);
+    // With no timers of ours we keep out of it.
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    w.send(CALLER, &with(&invite("c1"), &format!("{TIMER}Session-Expires: 600\r\n")));
+    let sent = w.one(A);
+    w.send(A, &ok(&sent, ""));
+    assert_eq!(agreed(&w.one(CALLER)), (vec![], vec![]));
+}
+
+#[test]
+fn refreshes_of_such_a_caller_keep_the_call_and_its_timer() {
+    for method in ["UPDATE", "INVITE"] {
+        let mut w = world();
+        w.send(CALLER, &with(&invite("c1"), TIMER));
+        let sent = w.one(A);
+        w.send(A, &ok(&sent, ""));
+        let established = w.one(CALLER);
+        for number in 2..5 {
+            w.wait(900_000);
+            let line = format!("{TIMER}Session-Expires: 1800;refresher=uac\r\n");
+            w.send(CALLER, &with(&in_dialog(method, number, &established), &line));
+            let refresh = w.one(A);
+            w.send(A, &ok(&refresh, ""));
+            assert_eq!(agreed(&w.one(CALLER)), refreshed_by_caller(1800), "{method} {number}");
+        }
+        ends_between(&mut w, 1800, 1833);
+    }
+}
+
+#[test]
 fn an_answer_that_names_it_is_left_alone() {
     for (lines, seconds) in [
         ("Require: timer\r\nSession-Expires: 300;refresher=uas\r\n", 300),
