@@ -29,7 +29,7 @@ pub(crate) struct Context {
     pub weighs: bool,
     /// Attempts made.
     pub attempts: u8,
-    /// Dropped at this time, unless what it waits for has come.
+    /// Waits no longer than this for the registrar or a look-up.
     pub waits_until: Option<Time>,
     /// Serial numbers of the trunks tried.
     pub tried: Vec<u32>,

@@ -16,7 +16,7 @@ use crate::{Hop, Inbound, Located, Lookup, LookupId, Outbox, Time};
 
 /// ACKs that may wait for a look-up in one shard; the oldest goes first.
 const MOST_ACKS: usize = 256;
-/// A look-up without an answer is given up after this time, in milliseconds.
+/// A look-up without an answer has found nothing after this time, in milliseconds.
 const LOOKUP: u64 = 10_000;
 
 /// An ACK whose next hop is being resolved.

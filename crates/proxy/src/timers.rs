@@ -7,7 +7,7 @@ use crate::server::{self, Server};
 use crate::shard::Shard;
 use crate::slab::Id;
 use crate::wheel::Owner;
-use crate::{Event, Outbox, Time};
+use crate::{Event, LookupId, Outbox, Time};
 
 /// Why an attempt is cancelled that rings for too long, or says nothing (RFC 3326 §2).
 const SILENT: &[u8] = b"Reason: SIP;cause=408;text=\"Request Timeout\"\r\n";
@@ -37,7 +37,11 @@ impl Shard {
         }
         context.armed = Time(u64::MAX);
         if context.waits_until.is_some_and(|at| at <= now) {
-            return self.drop_context(id);
+            if context.request.as_deref().is_some_and(|request| request.starts_with(b"REGISTER ")) {
+                return self.drop_context(id);
+            }
+            // A name that nobody could tell: as if it led nowhere.
+            return self.located(now, LookupId::Request(id.into()), Vec::new(), out);
         }
         let server = std::mem::replace(&mut context.server, Server::Trying { hundred_at: None });
         let (server, due) = server.fire(now, &config);
