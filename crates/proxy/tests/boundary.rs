@@ -178,14 +178,3 @@ fn session_timers_are_offered_and_completed() {
     w.send(CALLER, &with(&invite("c3"), "Session-Expires: 90;refresher=uas\r\n"));
     assert_eq!(headers(&w.one(T1), "Session-Expires"), ["90;refresher=uas"], "what is there stays");
 }
-
-#[test]
-fn a_withheld_identity_in_the_first_line_takes_nothing_along() {
-    let mut w = World::new(&[("a", facts(false))]);
-    let bare = invite("c1").replace("Max-Forwards: 70\r\n", "");
-    w.send(FRIEND, &bare.replacen("Via:", &format!("{ASSERTED}Via:"), 1));
-    let sent = w.one(A);
-    check(&sent, false);
-    assert_eq!(headers(&sent, "Max-Forwards"), ["70"]);
-    assert_eq!(headers(&sent, "Via").len(), 2);
-}
