@@ -4,6 +4,7 @@
 //! tests may run at once, or twice. What a test starts ends with it.
 
 mod certificates;
+mod dns;
 mod programs;
 mod server;
 mod sipp;
@@ -13,6 +14,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 pub use certificates::Certificates;
+pub use dns::{Dns, Mood};
 pub use programs::{Baresip, Kamailio};
 pub use server::{Answer, Server, binary};
 pub use sipp::{Peer, Uac, uas, uas_by};
