@@ -171,15 +171,22 @@ impl Server {
     #[track_caller]
     pub fn register(&self, id: &str, port: u16, more: &str) {
         let body = format!("{{\"sip_uri\":\"sip:{}:{port}\"{more}}}", self.ip);
-        let answer = self.request("PUT", &format!("/trunks/{id}"), &body, &[]);
-        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+        self.put(id, &body);
     }
 
-    /// Puts a trunk's record as it is.
+    /// Puts a trunk's record as it is, and waits until calls are routed by it.
     #[track_caller]
     pub fn put(&self, id: &str, body: &str) {
         let answer = self.request("PUT", &format!("/trunks/{id}"), body, &[]);
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+        let known = format!("trunkline_trunk_routable{{trunk=\"{id}\"}}");
+        wait_until("the table has it", Duration::from_secs(10), || {
+            let text = self.request("GET", "/metrics", "", &[]).text;
+            let revision =
+                |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+            text.contains(&known)
+                && revision("trunkline_route_table_revision ") >= revision("trunkline_registry_revision ")
+        });
     }
 
     /// Waits until a trunk's status and its first reason are these; says how long that took.

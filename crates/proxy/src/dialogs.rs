@@ -12,7 +12,7 @@ use crate::route::Path;
 use crate::server::Server;
 use crate::shard::{Attempt, Failure, Shard};
 use crate::slab::Id;
-use crate::{Hop, Inbound, Located, Lookup, LookupId, Outbox, Time};
+use crate::{Event, Hop, Inbound, Located, Lookup, LookupId, Outbox, Time};
 
 /// ACKs that may wait for a look-up in one shard; the oldest goes first.
 const MOST_ACKS: usize = 256;
@@ -265,6 +265,7 @@ impl Shard {
             Next::Name(uri) => {
                 if self.acks.len() >= MOST_ACKS {
                     self.acks.pop_front();
+                    out.events.push(Event::Silenced { cause: "held_acks" });
                 }
                 self.serial += 1;
                 self.acks.push_back(HeldAck {

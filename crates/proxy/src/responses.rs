@@ -322,8 +322,9 @@ impl Shard {
             let (trunk, target, heard) = (seat.trunk().clone(), ended.target, ended.heard);
             out.events.push(Event::Attempt { trunk, target, status, local: true, heard, retry_after: None });
         }
-        let ends =
-            self.contexts.get_mut(ended.context).and_then(|context| Some((context.call?, context.ends_leg.take()?)));
+        let last = |context: &&mut Context| context.places.is_empty();
+        let context = self.contexts.get_mut(ended.context).filter(last);
+        let ends = context.and_then(|context| Some((context.call?, context.ends_leg.take()?)));
         // A peer that was heard lives: what was not answered is the trunk's, not the target's.
         let failure = Failure { status, response: None, reroutes: true, next_target: !ended.heard };
         self.conclude(now, ended.context, &failure, out);

@@ -216,7 +216,9 @@ impl Shard {
         };
         let Attempt { mut hop, seat, trusted } = attempt;
         let until = now.plus_millis(64 * config.t1);
-        let setup_until = seat.is_some().then(|| now.plus_millis(config.setup_timeout));
+        // Silence ends an attempt early only where there is another to make.
+        let bounded = seat.is_some() || !context.places.is_empty();
+        let setup_until = bounded.then(|| now.plus_millis(config.setup_timeout));
         let makes_dialog = context.begins_call
             || matches!(message.method(), Some(sip::Method::Invite | sip::Method::Subscribe | sip::Method::Refer));
         let record = makes_dialog

@@ -72,7 +72,7 @@ fn silence_goes_to_the_next_place_too() {
     let (mut w, ok) = called();
     w.send(CALLER, &in_dialog("INVITE", 2, &ok));
     located(&mut w, 0, &[place(X), place(Y)]);
-    w.wait(31_900);
+    w.wait(3_900);
     assert!(!w.all(X).is_empty());
     assert!(w.all(Y).is_empty());
     w.wait(200);

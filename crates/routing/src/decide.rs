@@ -128,9 +128,11 @@ impl RouteTable {
         let mut random = SplitMix(ask.draw);
         let again = ask.again.and_then(|(id, tried)| {
             let trunk = self.trunk(id).filter(|trunk| trunk.is_candidate())?;
-            let target = pick(trunk, ask.secure, tried, false, &mut random)?;
+            let well = pick(trunk, ask.secure, tried, false, &mut random).map(|target| (target, false));
+            let any = |random: &mut SplitMix| pick(trunk, ask.secure, tried, true, random).map(|target| (target, true));
+            let (target, panic) = well.or_else(|| self.is_in_panic().then(|| any(&mut random)).flatten())?;
             let seat = if ask.begins_call { Seat::take(trunk)? } else { Seat::without_channel(trunk) };
-            Some(Decision::Trunk { seat, target, panic: false })
+            Some(Decision::Trunk { seat, target, panic })
         });
         let choose = |pool: fn(&Tier) -> &Pool, panic: bool, random: &mut SplitMix| {
             self.tiers.iter().find_map(|tier| pool(tier).choose(ask, panic, random))

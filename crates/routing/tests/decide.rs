@@ -187,6 +187,19 @@ fn doubts_are_overruled_when_all_are_in_doubt() {
 }
 
 #[test]
+fn a_panic_tries_every_target() {
+    let table = table(&[("a", Facts { places: vec![at(1, 0, 0), at(2, 0, 0)], ..facts(0, 1, None) })]);
+    let trunk = table.trunk("a").unwrap();
+    trunk.targets.iter().for_each(|target| target.live.set_usable(false));
+    let (_, first, panic) = target(&table.decide(&call(1))).unwrap();
+    assert!(panic);
+    let tried: Vec<u32> =
+        trunk.targets.iter().filter(|t| t.place.address.port() == first).map(|t| t.live.serial()).collect();
+    let again = Ask { again: Some(("a", &tried)), tried: &[trunk.live().serial()], ..call(2) };
+    assert_eq!(target(&table.decide(&again)), Some(("a".into(), 3 - first, true)));
+}
+
+#[test]
 fn a_trunk_at_its_rate_is_passed_over_like_a_full_one() {
     let table = table(&[("a", Facts { max_cps: Some(10.0), ..facts(0, 1, None) }), ("b", facts(1, 1, None))]);
     let chosen = |now: u64| target(&table.decide(&Ask { now, ..call(now) })).unwrap().0;

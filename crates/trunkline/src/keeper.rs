@@ -104,14 +104,15 @@ impl Keeper {
                     self.judge();
                     continue;
                 }
-                () = until(due) => {
-                    due = None;
-                    let cost = self.build();
-                    rested = Instant::now() + PAUSE.max(cost * REST);
-                    continue;
-                }
+                () = until(due) => {}
             }
-            due = due.or(Some(rested.max(Instant::now())));
+            if Instant::now() < rested {
+                due = Some(rested);
+                continue;
+            }
+            due = None;
+            let cost = self.build();
+            rested = Instant::now() + PAUSE.max(cost * REST);
         }
     }
 
