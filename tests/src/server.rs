@@ -189,14 +189,16 @@ impl Server {
         });
     }
 
-    /// Waits until a trunk's status and its first reason are these; says how long that took.
+    /// Waits until a trunk's status and its first reason are these, and calls are routed by that; says how long that took.
     #[track_caller]
     pub fn wait_status(&self, id: &str, status: &str, reason: &str, most: Duration) -> Duration {
         let mut last = Value::Null;
         wait_until(&format!("{id} {status} {reason}"), most, || {
             last = self.trunk(id);
             let first = last["status_reasons"][0].as_str().unwrap_or_default();
-            last["status"] == status && first.starts_with(reason) && (reason.is_empty() == first.is_empty())
+            let routable = self.metric(&format!("trunkline_trunk_routable{{trunk=\"{id}\"}}")) == 1.0;
+            let fits = first.starts_with(reason) && (reason.is_empty() == first.is_empty());
+            last["status"] == status && fits && routable == (status == "up")
         })
     }
 

@@ -101,6 +101,7 @@ fn who_is_behind_a_nat_is_reached_where_it_came_from() {
     let ok = register(&pbx, &s, 2, &format!("Expires: 5\r\n{right}"));
     assert!(ok.starts_with("SIP/2.0 200 "), "{ok}");
     assert_eq!(header(&ok, "Contact"), "<sip:pbx@10.9.8.7:5999>;expires=5");
+    s.wait_status("pbx", "up", "", SOON);
 
     let phone = Phone::new(s.ip, 5081);
     phone.send(&s.sip(), "INVITE", "to-the-nat");

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -40,8 +40,9 @@ pub struct Streams {
     listeners: HashMap<u8, (SocketAddr, Transport)>,
     next: AtomicU64,
     table: RwLock<Table>,
-    /// Accepted connections that have yet to prove themselves, the oldest first; some have gone since.
-    unproven: Mutex<VecDeque<Arc<Link>>>,
+    /// Accepted connections that have yet to prove themselves, the oldest first; some have gone since. Held weakly: a socket
+    /// closes with its link.
+    unproven: Mutex<VecDeque<Weak<Link>>>,
 }
 
 #[derive(Default)]
@@ -193,7 +194,7 @@ impl Streams {
         table.links.insert(number, link.clone());
         table.ways.insert((listener, peer, None), number);
         drop(table);
-        self.unproven.lock().push_back(link.clone());
+        self.unproven.lock().push_back(Arc::downgrade(&link));
         self.runtime.spawn(link.run(self.clone(), bind));
     }
 
@@ -203,12 +204,15 @@ impl Streams {
         let mut unproven = self.unproven.lock();
         while unproven.len() >= self.settings.total.div_ceil(2) {
             let Some(oldest) = unproven.pop_front() else { return };
+            let Some(oldest) = oldest.upgrade() else { continue };
             if !oldest.proven.load(Relaxed) && oldest.is_open() {
                 count(&self.stats.evicted);
                 oldest.end();
             }
         }
-        while unproven.front().is_some_and(|link| link.proven.load(Relaxed) || !link.is_open()) {
+        let is_done =
+            |link: &Weak<Link>| link.upgrade().is_none_or(|link| link.proven.load(Relaxed) || !link.is_open());
+        while unproven.front().is_some_and(is_done) {
             unproven.pop_front();
         }
     }
