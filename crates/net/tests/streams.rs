@@ -285,7 +285,7 @@ fn large_requests_go_by_tcp_where_the_trunk_allows_it() {
     let oversized =
         |w: &World| w.router.events.lock().unwrap().iter().filter(|event| matches!(event, Event::Oversized)).count();
 
-    let w = World::new(&[by_udp.clone()], quick());
+    let w = World::new(std::slice::from_ref(&by_udp), quick());
     let mut caller = w.connect();
     caller.write_all(request("INVITE", "large", &caller, w.udp, 1500).as_bytes()).unwrap();
     let mut buffer = [0; 4096];
@@ -294,7 +294,7 @@ fn large_requests_go_by_tcp_where_the_trunk_allows_it() {
     eventually("the counts", || oversized(&w) == 1);
 
     let allows = Facts { large_over_tcp: true, ..by_udp };
-    let w = World::new(&[allows.clone()], quick());
+    let w = World::new(std::slice::from_ref(&allows), quick());
     let mut caller = w.connect();
     caller.write_all(request("INVITE", "refused", &caller, w.udp, 1500).as_bytes()).unwrap();
     let (length, _) = udp.recv_from(&mut buffer).unwrap();
