@@ -16,6 +16,7 @@ mod health;
 mod lease;
 mod members;
 mod parse;
+mod routes;
 mod state;
 mod trunk;
 mod view;
@@ -26,6 +27,10 @@ pub use command::{Command, Condition, Decision, Expect, Kind, Match, Outcome, Vi
 pub use health::{Health, Verdict};
 pub use lease::Beat;
 pub use members::Members;
+pub use routes::{
+    Called, Conditions, Fault, Group, Guard, HashOn, HeaderCondition, Labels, Policy, Rewrite, Route, RouteTarget,
+    Treatment, Window,
+};
 pub use sip::Transport;
 pub use state::{Event, EventKind, Now, Registry, Settings};
 pub use trunk::{Probe, Register, Reroute, Tls, Trunk};

@@ -77,6 +77,14 @@ pub struct Reroute {
     pub causes: Vec<u8>,
 }
 
+impl Reroute {
+    /// As the API has it.
+    pub(crate) fn to_json(&self) -> Vec<serde_json::Value> {
+        let codes = self.codes.iter().map(|code| (*code).into());
+        codes.chain(self.causes.iter().map(|cause| format!("{Q850}{cause}").into())).collect()
+    }
+}
+
 /// A trunk as its registrant describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trunk {
@@ -149,8 +157,10 @@ impl Trunk {
 
     /// The whole list, as the API has it.
     pub(crate) fn reroute_list(&self) -> Vec<serde_json::Value> {
-        let codes = self.reroute_on().iter().map(|code| (*code).into());
-        codes.chain(self.reroute_causes().iter().map(|cause| format!("{Q850}{cause}").into())).collect()
+        match &self.reroute_on {
+            Some(reroute) => reroute.to_json(),
+            None => REROUTE_ON.iter().map(|code| (*code).into()).collect(),
+        }
     }
 
     /// Length of its lease in milliseconds: three heartbeats; none without a lease.

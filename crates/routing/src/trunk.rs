@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{Live, Place, Target};
+use crate::{Live, Place, Target, rule};
 
 /// What is known of a trunk when a table is built.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -101,9 +101,7 @@ impl Trunk {
     /// Whether the next trunk is tried after this final answer, or after one with this Q.850 cause. Busy and declined
     /// (486, 600, 603) and every other 6xx never are: a person has answered (RFC 3261 §21.6).
     pub fn reroutes_on(&self, status: u16, cause: Option<u8>) -> bool {
-        let listed = self.facts.reroute_on.contains(&status)
-            || cause.is_some_and(|cause| self.facts.reroute_causes.contains(&cause));
-        status < 600 && status != 486 && listed
+        rule::may_reroute(status) && rule::listed(&self.facts.reroute_on, &self.facts.reroute_causes, status, cause)
     }
 
     pub(crate) fn is_full(&self) -> bool {
