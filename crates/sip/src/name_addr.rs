@@ -40,7 +40,8 @@ impl<'a> NameAddr<'a> {
             }
         };
         let rest = scan::trim(rest);
-        let uri_ok = uri.contains(&b':') && !uri.iter().any(|byte| scan::is_lws(*byte) || matches!(byte, b'<' | b'"'));
+        let uri_ok =
+            uri.contains(&b':') && !uri.iter().any(|byte| scan::is_lws(*byte) || matches!(byte, b'<' | b'>' | b'"'));
         if !uri_ok || !(rest.is_empty() || rest[0] == b';') {
             return Err(EXPECTED);
         }
@@ -50,5 +51,17 @@ impl<'a> NameAddr<'a> {
     /// The tag of From or To.
     pub fn tag(&self) -> Option<&'a [u8]> {
         self.params.get(b"tag").flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bracket_that_was_not_opened_is_no_part_of_a_uri() {
+        for bad in ["sip:a@b>", "sip:a@b>c;tag=1", "sip:<a@b", "sip:a\"@b"] {
+            assert!(NameAddr::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 }
