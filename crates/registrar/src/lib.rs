@@ -175,6 +175,11 @@ impl Registrar {
         lock(&self.tries).is_ignored(source, now_ms, tries, window_ms)
     }
 
+    /// Sources that were heard of, and nonces that were used: what is remembered.
+    pub fn held(&self) -> (usize, usize) {
+        (lock(&self.tries).len(), lock(&self.used).len())
+    }
+
     /// The digest for our realm.
     fn digest(&self, request: Message<'_>) -> Option<Params> {
         let mut digests = request.fields_named(Name::Authorization).filter_map(|field| Params::parse(field.value));
@@ -210,8 +215,11 @@ impl Registrar {
     }
 
     fn first_use(&self, digest: &Params, now_ms: u64) -> bool {
-        // Without a count a nonce serves once.
-        let count = digest.get("nc").map_or(Some(u32::MAX), |count| u32::from_str_radix(count, 16).ok());
+        // Without a count a nonce serves once. Without qop the response is not made of the count: anybody could add one.
+        let count = match (digest.get("qop"), digest.get("nc")) {
+            (None, _) | (_, None) => Some(u32::MAX),
+            (Some(_), Some(count)) => u32::from_str_radix(count, 16).ok(),
+        };
         let Some(count) = count.filter(|count| *count > 0) else { return false };
         let nonce = digest.get("nonce").unwrap_or_default();
         lock(&self.used).take(nonce, count, now_ms, self.settings.nonce_ms)

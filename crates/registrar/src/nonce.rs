@@ -65,6 +65,11 @@ pub(crate) struct Used {
 }
 
 impl Used {
+    /// Nonces that are remembered.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
     /// Takes a use; false where this count, or a later one, was there before.
     pub fn take(&mut self, nonce: &str, count: u32, now_ms: u64, lifetime_ms: u64) -> bool {
         while let Some((since, _)) = self.order.front()

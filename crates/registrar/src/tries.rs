@@ -44,6 +44,11 @@ impl Source {
 }
 
 impl Tries {
+    /// Sources that are remembered.
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
     /// A request came from this source.
     pub fn standing(&mut self, source: IpAddr, now_ms: u64, tries: u32, window_ms: u64) -> Standing {
         self.know(source, now_ms);

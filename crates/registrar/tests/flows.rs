@@ -183,6 +183,33 @@ fn nonces_serve_once_for_each_count_and_for_their_time() {
     assert_eq!(parts(&decide(&registrar, &request(&foreign), 1000)).2, "stale");
 }
 
+/// RFC 2069: what is heard on the way must not serve again for a count that is put beside it.
+#[test]
+fn a_response_without_a_count_serves_once() {
+    let registrar = registrar();
+    let fresh = nonce(&decide(&registrar, &request(""), 1000));
+    let hash = |text: String| {
+        use md5::Digest;
+        md5::Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let (ha1, ha2) = (hash("pbx:trunkline:secret".to_owned()), hash("REGISTER:sip:example.net".to_owned()));
+    let response = hash(format!("{ha1}:{fresh}:{ha2}"));
+    let with = |count: &str| {
+        request(&format!(
+            "{CONTACT}Authorization: Digest username=\"pbx\", realm=\"trunkline\", nonce=\"{fresh}\", \
+             uri=\"sip:example.net\", response=\"{response}\"{count}\r\n"
+        ))
+    };
+    assert!(matches!(decide(&registrar, &with(""), 1000), Verdict::Bind { .. }));
+    for count in ["", ", nc=00000001", ", nc=ffffffff"] {
+        assert_eq!(parts(&decide(&registrar, &with(count), 1001)).2, "stale", "{count}");
+    }
+    let another = registrar::Registrar::new(Settings::default(), [5; 16]);
+    for (count, bound) in [(", nc=00000001", true), (", nc=00000002", false)] {
+        assert_eq!(matches!(decide(&another, &with(count), 1000), Verdict::Bind { .. }), bound, "{count}");
+    }
+}
+
 #[test]
 fn expires_and_contacts_follow_the_rules() {
     let registrar = registrar();
