@@ -15,7 +15,8 @@ cargo xtask test                   installs what the tests need and runs all of 
 cargo xtask check-deps             dependency directions between the crates
 cargo xtask check-size             lengths of files and functions
 cargo xtask deny                   licences, bans and sources of dependencies
-cargo xtask fuzz [SECONDS]         fuzzes the parser, one minute unless told
+cargo xtask fuzz [SECONDS|--long] [TARGET]...
+                                   fuzzes each target, or those named, for a minute unless told; ten with --long
 cargo xtask hostile [SECONDS]      good calls beside floods, 30 seconds unless told
 cargo xtask load [RATE [SECONDS]]  drives the release build with the load rig, 8000 calls a second for 60 s";
 
