@@ -9,13 +9,25 @@ use serde_json::Value;
 use crate::run::{cargo, root};
 
 /// From the top of the house to its bottom.
-const ORDER: [&str; 11] =
-    ["sip", "registrar", "registry", "liveness", "routing", "proxy", "store", "control", "net", "api", "trunkline"];
+const ORDER: [&str; 12] = [
+    "sip",
+    "registrar",
+    "registry",
+    "liveness",
+    "quality",
+    "routing",
+    "proxy",
+    "store",
+    "control",
+    "net",
+    "api",
+    "trunkline",
+];
 
 /// What a crate must not depend on, beside what lies below it: (crate, forbidden, why).
 const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
     (
-        &["sip", "registrar", "registry", "liveness", "routing", "proxy"],
+        &["sip", "registrar", "registry", "liveness", "quality", "routing", "proxy"],
         &["tokio", "socket2", "libc", "getrandom", "rand", "axum", "tracing", "parking_lot"],
         "pure crates read no clock, random source, socket or file",
     ),
