@@ -2,7 +2,7 @@
 //!
 //! Candidates are the trunks without an obstacle. The lowest `priority` that has room wins; inside
 //! it the draw is weighted, and a trunk without room counts as absent from the draw, never as an
-//! answer while another has room. Doubts (probes, failed calls, a rest asked for) keep calls away from a trunk as long as
+//! answer while another has room. Doubts (probes, failed calls, a rest asked for, the guard of its group) keep calls away from a trunk as long as
 //! any trunk is without; when all are in doubt, the doubts are more likely wrong than all trunks, and are overruled.
 
 use std::collections::BTreeMap;
@@ -196,7 +196,7 @@ impl Pool {
         }
         let has_room = |trunk: &&Arc<Trunk>| {
             let full = ask.begins_call && (trunk.is_full() || trunk.is_at_rate(ask.now));
-            !full && !ask.tried.contains(&trunk.live.serial()) && (panic || trunk.is_well())
+            !full && !ask.tried.contains(&trunk.live.serial()) && (panic || trunk.is_open(ask.now))
         };
         let mut left: Vec<&Arc<Trunk>> = self.trunks.iter().filter(has_room).collect();
         while !left.is_empty() {
@@ -218,7 +218,7 @@ impl Pool {
 }
 
 fn take(trunk: &Arc<Trunk>, ask: &Ask<'_>, panic: bool, random: &mut SplitMix) -> Option<Decision> {
-    if ask.tried.contains(&trunk.live.serial()) || (!panic && trunk.live.is_resting()) {
+    if ask.tried.contains(&trunk.live.serial()) || (!panic && !trunk.is_open(ask.now)) {
         return None;
     }
     let target = pick(trunk, ask.secure, &[], panic, random)?;
@@ -227,6 +227,10 @@ fn take(trunk: &Arc<Trunk>, ask: &Ask<'_>, panic: bool, random: &mut SplitMix) -
     }
     let seat = Seat::take(trunk)?;
     if trunk.facts.max_cps.is_some_and(|rate| !trunk.live.rate.take(rate, ask.now)) {
+        return None;
+    }
+    // Last, as it takes the place of the next call on trial.
+    if !panic && !trunk.live.gate().take(ask.now / 1000) {
         return None;
     }
     Some(Decision::Trunk { seat, target, panic })

@@ -1,7 +1,9 @@
 //! Channels: taken before a request is sent, given back by drop.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quality::{Averages, Gate, Series};
 
 use crate::Trunk;
 use crate::rate::Rate;
@@ -13,6 +15,9 @@ pub struct Live {
     active: AtomicU32,
     pub(crate) rate: Rate,
     resting: AtomicBool,
+    averages: Averages,
+    gate: Arc<Gate>,
+    series: Mutex<Series>,
     /// Answers by status code, and whether they were ours (silence, send errors).
     answers: Mutex<Vec<(u16, bool, u64)>>,
 }
@@ -24,6 +29,9 @@ impl Live {
             active: AtomicU32::new(0),
             rate: Rate::default(),
             resting: AtomicBool::new(false),
+            averages: Averages::default(),
+            gate: Arc::default(),
+            series: Mutex::default(),
             answers: Mutex::default(),
         }
     }
@@ -46,6 +54,21 @@ impl Live {
     /// Begins or ends a rest.
     pub fn set_resting(&self, resting: bool) {
         self.resting.store(resting, Relaxed);
+    }
+
+    /// Decaying averages of post-dial delay and of failures.
+    pub fn averages(&self) -> &Averages {
+        &self.averages
+    }
+
+    /// The verdict of its group's guard.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// What it did of late; to be held for a moment only.
+    pub fn series(&self) -> MutexGuard<'_, Series> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts the end of an attempt; `local` where the code stands for silence or a send error.

@@ -119,7 +119,15 @@ impl Trunk {
 
     /// Whether nothing that happened since the table was built speaks against it.
     pub(crate) fn is_well(&self) -> bool {
-        !self.live.is_resting() && self.targets.iter().any(|target| target.live.is_usable())
+        self.live.gate().is_open() && self.is_open(0)
+    }
+
+    /// Whether a call may go there now, room aside; `now` is in microseconds of the router's clock. A trunk on trial (its gate is
+    /// ajar) is not well, but gets a call now and then.
+    pub(crate) fn is_open(&self, now: u64) -> bool {
+        self.live.gate().passes(now / 1000)
+            && !self.live.is_resting()
+            && self.targets.iter().any(|target| target.live.is_usable())
     }
 
     /// Why it gets no calls now, limits included; empty when it does.
@@ -130,7 +138,7 @@ impl Trunk {
         reasons
     }
 
-    /// The part of [`Self::reasons`] that the router alone knows: reachability and limits. `now` is in microseconds of the
+    /// The part of [`Self::reasons`] that the router alone knows: reachability, its guard and limits. `now` is in microseconds of the
     /// router's clock.
     pub fn reasons_here(&self, now: u64) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -138,6 +146,9 @@ impl Trunk {
             && let Some(why) = &self.facts.unreachable
         {
             reasons.push(why.clone());
+        }
+        if let Some(why) = self.live.gate().reason(now / 1000) {
+            reasons.push(why.to_string());
         }
         if let Some(max) = self.facts.max_channels.filter(|_| self.is_full()) {
             reasons.push(format!("full {}/{max}", self.live.active()));

@@ -268,3 +268,47 @@ proptest! {
         prop_assert!(table.trunks().iter().all(|trunk| trunk.live().active() == 0));
     }
 }
+
+/// `a` and `b` in a guarded group, of which `a` has just failed a call.
+fn guarded(rest: u64) -> (RouteTable, quality::Guards) {
+    let table = table(&[("a", facts(0, 1000, None)), ("b", facts(0, 1, None))]);
+    let mut guards = quality::Guards::new(|at| format!("{at} ms"));
+    guards.set_rules("g", Some(quality::Rules { min_calls: 1, rest, ..Default::default() }), 0);
+    for trunk in table.trunks() {
+        guards.set(&trunk.id, "g", true, trunk.live().gate(), 0);
+    }
+    let failed = quality::Attempt { began: 0, outcome: quality::Outcome::Timeout, delay: None };
+    guards.ended("a", &failed, 0).unwrap();
+    (table, guards)
+}
+
+#[test]
+fn a_guarded_trunk_rests_and_gets_a_trickle() {
+    let (table, _guards) = guarded(5000);
+    let mut got_at = Vec::new();
+    for now in 0..10_000_000 / 5000 {
+        let ask = Ask { now: now * 5000, ..call(now) };
+        if &*chosen(table.decide(&ask)).unwrap().trunk().id == "a" {
+            got_at.push(ask.now);
+        }
+    }
+    // Ten seconds: five of rest, then one call a second.
+    assert_eq!(got_at, [5_000_000, 6_000_000, 7_000_000, 8_000_000, 9_000_000]);
+    let (resting, trial) = (table.trunks()[0].reasons(0), table.trunks()[0].reasons(5_000_000));
+    assert_eq!(resting, ["guard: 100 % of 1 calls failed, resting until 5000 ms"]);
+    assert_eq!(trial, ["guard: on trial"]);
+}
+
+#[test]
+fn a_panic_overrules_the_guard() {
+    let (table, _guards) = guarded(5000);
+    let b = &table.trunks()[1];
+    assert!(!table.is_in_panic());
+    b.live().set_resting(true);
+    assert!(table.is_in_panic());
+    let Decision::Trunk { panic, .. } = table.decide(&call(1)) else { panic!("nobody") };
+    assert!(panic);
+    b.live().set_resting(false);
+    let Decision::Trunk { seat, panic, .. } = table.decide(&call(1)) else { panic!("nobody") };
+    assert!(!panic && &*seat.trunk().id == "b");
+}
