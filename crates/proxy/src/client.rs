@@ -4,7 +4,7 @@ use routing::Seat;
 
 use crate::server::Resend;
 use crate::slab::Id;
-use crate::{Config, Hop, Time};
+use crate::{Config, Hop, Time, Times};
 
 /// One attempt of a request.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(crate) struct Client {
     pub trusted: bool,
     /// Any response has come.
     pub heard: bool,
+    pub times: Times,
     /// It goes by TCP only because it is large.
     pub large: bool,
     pub probe: Option<ProbeOf>,

@@ -192,6 +192,15 @@ impl From<ContextId> for Id {
     }
 }
 
+/// The course of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// When its request was sent first.
+    pub sent: Time,
+    /// When the first answer of 180 to 299 to an INVITE came: the end of the post-dial delay.
+    pub reached: Option<Time>,
+}
+
 /// What the world may want to know of.
 #[derive(Debug)]
 pub enum Event {
@@ -209,6 +218,10 @@ pub enum Event {
         heard: bool,
         /// Retry-After of a 503, in seconds.
         retry_after: Option<u32>,
+        /// Whether it was to begin a call.
+        begins_call: bool,
+        /// When it began, and when the called party was reached.
+        times: Times,
     },
     /// A request of more than 1300 bytes went by UDP, as there was no other way (RFC 3261 §18.1.1).
     Oversized,

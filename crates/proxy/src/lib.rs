@@ -38,7 +38,7 @@ pub use call::CallView;
 pub use config::{Block, Blocked, Config, Gate, Listener};
 pub use io::{
     Answer, Connection, ContextId, Event, Hop, Inbound, Located, Lookup, LookupId, Outbox, Probe, Question,
-    Registration, Router, Target, Time, Transmit,
+    Registration, Router, Target, Time, Times, Transmit,
 };
 pub use keys::{Keys, owner, owner_of_bytes};
 pub use requests::refuse_malformed;

@@ -7,7 +7,7 @@ use crate::keys::{Branch, hex};
 use crate::server::Resend;
 use crate::shard::Shard;
 use crate::slab::Id;
-use crate::{Event, Outbox, Probe, Time};
+use crate::{Event, Outbox, Probe, Time, Times};
 
 impl Shard {
     /// Sends an OPTIONS; its outcome is told by [`Event::Probed`].
@@ -22,6 +22,7 @@ impl Shard {
             target: 0,
             trusted: false,
             heard: false,
+            times: Times { sent: now, reached: None },
             large: false,
             probe: Some(ProbeOf { token: probe.token, sent: now }),
             state: State::Accepted { timer_m: until },

@@ -10,7 +10,7 @@ use crate::requests::dialog_tags;
 use crate::server::Server;
 use crate::shard::{Failure, Shard};
 use crate::slab::Id;
-use crate::{Event, Outbox, Target, Time};
+use crate::{Event, Outbox, Target, Time, Times};
 
 /// Shorter session intervals than RFC 4028 §5 allows do not end a call.
 const SHORTEST_SESSION: u64 = 90;
@@ -52,6 +52,9 @@ impl Shard {
             return;
         }
         client.heard = true;
+        if client.invite && (180..300).contains(&status) {
+            client.times.reached.get_or_insert(now);
+        }
         match (status, client.invite) {
             (100..=199, _) => self.on_provisional(now, id, status, message, out),
             (200..=299, true) => self.on_success(now, id, status, message, out),
@@ -110,7 +113,7 @@ impl Shard {
         let upstream = Upstream { status, trusted: client.trusted && context.trusted, session };
         if begins_call {
             if first && let Some(seat) = &client.seat {
-                out.events.push(answer_of(seat, client.target, status, message));
+                out.events.push(answer_of(seat, client.target, client.times, begins_call, status, message));
             }
             if let Some(call) = call_id.and_then(|call| self.calls.get_mut(call)) {
                 stand(call, client, message, now, config.max_call);
@@ -185,7 +188,7 @@ impl Shard {
         let session = context.refreshable.filter(|_| answered.is_none());
         let upstream = Upstream { status, trusted: client.trusted && context.trusted, session };
         if let Some(seat) = &client.seat {
-            out.events.push(answer_of(seat, client.target, status, message));
+            out.events.push(answer_of(seat, client.target, client.times, false, status, message));
         }
         let mut edits = std::mem::take(&mut self.edits);
         self.answer_with(now, client.context, status, |out| reply::forward(message, &upstream, &mut edits, out), out);
@@ -208,7 +211,8 @@ impl Shard {
         if ended.abandoned {
             return;
         }
-        let believed = self.contexts.get(ended.context).is_some_and(|context| context.trusted);
+        let context = self.contexts.get(ended.context);
+        let (believed, begins_call) = context.map_or((false, false), |context| (context.trusted, context.begins_call));
         let shown = if status == 503 { 500 } else { status };
         let upstream = Upstream { status: shown, trusted: ended.trusted && believed, session: None };
         let mut response = Vec::with_capacity(message.bytes().len());
@@ -217,7 +221,7 @@ impl Shard {
         match ended.seat {
             Some(mut seat) => {
                 seat.release();
-                let event = answer_of(&seat, ended.target, status, message);
+                let event = answer_of(&seat, ended.target, ended.times, begins_call, status, message);
                 // A 503 speaks for one target (RFC 3263 §4.3), unless it asks for a rest: that is the trunk's.
                 let next_target = status == 503 && matches!(event, Event::Attempt { retry_after: None, .. });
                 out.events.push(event);
@@ -319,8 +323,16 @@ impl Shard {
 
     pub(crate) fn gave_up(&mut self, now: Time, ended: &Ended, status: u16, out: &mut Outbox) {
         if let Some(seat) = &ended.seat {
-            let (trunk, target, heard) = (seat.trunk().clone(), ended.target, ended.heard);
-            out.events.push(Event::Attempt { trunk, target, status, local: true, heard, retry_after: None });
+            out.events.push(Event::Attempt {
+                trunk: seat.trunk().clone(),
+                target: ended.target,
+                status,
+                local: true,
+                heard: ended.heard,
+                retry_after: None,
+                begins_call: self.contexts.get(ended.context).is_some_and(|context| context.begins_call),
+                times: ended.times,
+            });
         }
         let last = |context: &&mut Context| context.places.is_empty();
         let context = self.contexts.get_mut(ended.context).filter(last);
@@ -342,6 +354,7 @@ pub(crate) struct Ended {
     pub target: usize,
     pub trusted: bool,
     pub heard: bool,
+    pub times: Times,
 }
 
 impl Ended {
@@ -360,13 +373,29 @@ impl Ended {
             target: client.target,
             trusted: client.trusted,
             heard: client.heard,
+            times: client.times,
         }
     }
 }
 
-fn answer_of(seat: &routing::Seat, target: usize, status: u16, message: sip::Message<'_>) -> Event {
-    let retry_after = message.seconds(Name::RetryAfter).filter(|_| status == 503);
-    Event::Attempt { trunk: seat.trunk().clone(), target, status, local: false, heard: true, retry_after }
+fn answer_of(
+    seat: &routing::Seat,
+    target: usize,
+    times: Times,
+    begins_call: bool,
+    status: u16,
+    message: sip::Message<'_>,
+) -> Event {
+    Event::Attempt {
+        trunk: seat.trunk().clone(),
+        target,
+        status,
+        local: false,
+        heard: true,
+        retry_after: message.seconds(Name::RetryAfter).filter(|_| status == 503),
+        begins_call,
+        times,
+    }
 }
 
 /// A leg stands from its first 2xx.

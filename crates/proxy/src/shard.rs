@@ -19,7 +19,7 @@ use crate::route::Path;
 use crate::server::{Resend, Server};
 use crate::slab::{Id, Slab};
 use crate::wheel::{Owner, Wheel};
-use crate::{Answer, Config, Connection, ContextId, Event, Hop, Outbox, Question, Target, Time};
+use crate::{Answer, Config, Connection, ContextId, Event, Hop, Outbox, Question, Target, Time, Times};
 
 /// One shard of the proxy: a single-threaded state machine.
 #[derive(Debug)]
@@ -171,8 +171,16 @@ impl Shard {
         }
         let Some(listener) = listener else {
             let (target, status) = (target.index, 503);
-            let unsent = Event::Attempt { trunk, target, status, local: true, heard: false, retry_after: None };
-            out.events.push(unsent);
+            out.events.push(Event::Attempt {
+                trunk,
+                target,
+                status,
+                local: true,
+                heard: false,
+                retry_after: None,
+                begins_call: context.begins_call,
+                times: Times { sent: now, reached: None },
+            });
             let failure = Failure { status, response: None, reroutes: true, next_target: true };
             return self.conclude(now, id, &failure, out);
         };
@@ -233,6 +241,7 @@ impl Shard {
             target: target_index,
             trusted,
             heard: false,
+            times: Times { sent: now, reached: None },
             large: false,
             probe: None,
             state: State::Accepted { timer_m: until },
