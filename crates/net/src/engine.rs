@@ -316,7 +316,7 @@ impl Sink for StreamSink {
             listener: arrival.listener,
             source: arrival.source,
             connection: Some(arrival.connection),
-            names: &arrival.names,
+            names: Some(&arrival.names).filter(|names| !names.is_empty()),
         };
         Hands::borrow(&shared, |hands| {
             hands.deliver(&shared, shared.clock.now(), &arrived, message, &mut tally);

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use proxy::{Connection, Inbound, Outbox, Time};
 
@@ -24,7 +25,7 @@ pub(crate) struct Arrived<'a> {
     pub source: SocketAddr,
     pub connection: Option<Connection>,
     /// Names of the peer's verified certificate.
-    pub names: &'a [Box<str>],
+    pub names: Option<&'a Arc<[Box<str>]>>,
 }
 
 /// What a message turned out to be.
@@ -86,11 +87,14 @@ impl Hands {
         }
         let message = self.index.message(bytes);
         let is_request = message.is_request();
-        let admission =
-            if is_request { shared.router.admit(arrived.source.ip(), arrived.names) } else { Default::default() };
+        let Arrived { listener, source, connection, names } = *arrived;
+        let admission = if is_request {
+            shared.router.admit(source.ip(), names.map(|names| &**names).unwrap_or_default())
+        } else {
+            Default::default()
+        };
         tally.unknown += usize::from(is_request && !admission.allowed);
-        let Arrived { listener, source, connection, .. } = *arrived;
-        let inbound = Inbound { listener, source, connection, admission, message };
+        let inbound = Inbound { listener, source, connection, admission, names, message };
         let owner = proxy::owner(message, &shared.proxy.keys, shared.slots.len());
         match owner.and_then(|owner| shared.slots.get(owner)) {
             Some(slot) => slot.with(now, shared, &mut self.out, |shard, now, out| shard.receive(now, inbound, out)),

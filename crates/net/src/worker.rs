@@ -98,7 +98,7 @@ impl Worker {
             }
             let unknown = tally.unknown;
             let listener = self.listener.unwrap_or_default();
-            let arrived = Arrived { listener, source, connection: None, names: &[] };
+            let arrived = Arrived { listener, source, connection: None, names: None };
             self.hands.deliver(shared, now, &arrived, received.bytes, &mut tally);
             if tally.unknown > unknown {
                 self.guard.note_unknown();

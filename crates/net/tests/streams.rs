@@ -29,8 +29,10 @@ impl Router for Table {
         let ask =
             Ask { begins_call: question.begins_call, tried: &question.tried, draw: question.draw, ..Ask::default() };
         match self.table.decide(&ask) {
-            Decision::Trunk { seat, target, .. } => Answer::Forward(Target { seat, index: target }),
-            Decision::Nobody(why) => Answer::Refuse(why),
+            Decision::Trunk { seat, target, .. } => {
+                Answer::Forward(Target { seat, index: target, rule: None, trace: None })
+            }
+            Decision::Nobody(reason) => Answer::Refuse { status: 503, reason, trace: None },
         }
     }
 

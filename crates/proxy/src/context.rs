@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::numbers::Numbers;
 use crate::server::Server;
 use crate::slab::Id;
 use crate::{Hop, Located, Time};
@@ -18,8 +19,11 @@ pub(crate) struct Context {
     /// Where responses go; its listener is the one that the request came in by.
     pub reply: Hop,
     pub invite: bool,
+    /// The names of the source's verified certificate.
+    pub names: Option<Arc<[Box<str>]>>,
     /// The request as it came, until it is answered.
-    pub request: Option<Box<[u8]>>,
+    pub request: Option<Arc<[u8]>>,
+    pub numbers: Numbers,
     pub server: Server,
     /// Routed over trunks, hence fails over.
     pub over_trunks: bool,

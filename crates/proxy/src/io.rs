@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use routing::{Admission, Seat};
+use routing::{Admission, Rule, Seat, Trace};
 
+use crate::numbers::Numbers;
 use crate::slab::Id;
 
 /// Microseconds since an origin of the driver's choice; never runs backwards.
@@ -60,6 +61,8 @@ pub struct Inbound<'a> {
     pub connection: Option<Connection>,
     /// What that source may do ([`Router::admit`]).
     pub admission: Admission,
+    /// The names of its verified certificate, in lower case; none by UDP and TCP.
+    pub names: Option<&'a Arc<[Box<str>]>>,
     /// The message.
     pub message: sip::Message<'a>,
 }
@@ -80,6 +83,10 @@ pub struct Question {
     pub context: ContextId,
     /// Who asks: source of the request.
     pub source: SocketAddr,
+    /// The names of its verified certificate, in lower case.
+    pub names: Option<Arc<[Box<str>]>>,
+    pub(crate) request: Arc<[u8]>,
+    pub(crate) numbers: Numbers,
     /// Whether it begins a call: takes a channel, and counts against the rate.
     pub begins_call: bool,
     /// Whether it may go by TLS alone (`sips:`).
@@ -94,13 +101,48 @@ pub struct Question {
     pub draw: u64,
 }
 
+impl Question {
+    /// The request as it came.
+    pub fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// The number that was called: the user part of the Request-URI without its parameters, or that of a `tel:` URI; empty
+    /// where there is none.
+    pub fn called(&self) -> &[u8] {
+        self.numbers.called.slice(&self.request)
+    }
+
+    /// The number of the caller, by From; empty where there is none.
+    pub fn calling(&self) -> &[u8] {
+        self.numbers.calling.slice(&self.request)
+    }
+
+    /// Host of the Request-URI, as written; empty where it has none.
+    pub fn domain(&self) -> &[u8] {
+        self.numbers.domain.slice(&self.request)
+    }
+
+    /// Call-ID.
+    pub fn call_id(&self) -> &[u8] {
+        self.numbers.call_id.slice(&self.request)
+    }
+}
+
 /// The answer to a [`Question`].
 #[derive(Debug)]
 pub enum Answer {
     /// Send it there.
     Forward(Target),
-    /// No trunk takes it: why, in words, for the log and the Reason header (RFC 3326).
-    Refuse(String),
+    /// No trunk takes it.
+    Refuse {
+        /// Status code for the caller: 503, with a Retry-After, or 404 where no route matches.
+        status: u16,
+        /// Why, in words: for the log, and for the Reason header (RFC 3326) towards those who are trusted.
+        reason: String,
+        /// How it came to that.
+        trace: Option<Box<Trace>>,
+    },
 }
 
 /// A trunk that was chosen for a request.
@@ -110,6 +152,10 @@ pub struct Target {
     pub seat: Seat,
     /// Which of its targets.
     pub index: usize,
+    /// What the route asks that took the request; none where there are no routes.
+    pub rule: Option<Rule>,
+    /// How it came to that.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// A REGISTER, to be decided by the registrar and answered by `Shard::reply`.
@@ -246,7 +292,7 @@ pub enum Event {
     /// A request was refused without asking any trunk, or after all failed.
     Refused {
         /// One of a fixed set: `breadth`, `dialog`, `draining`, `extension`, `forbidden`, `hops`, `loop`, `malformed`,
-        /// `method`, `no_trunk`, `overload`, `privacy`.
+        /// `method`, `no_route`, `no_trunk`, `overload`, `privacy`.
         cause: &'static str,
         /// Source of the request.
         source: SocketAddr,

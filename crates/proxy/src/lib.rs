@@ -21,6 +21,7 @@ mod io;
 mod key;
 mod keys;
 mod loads;
+mod numbers;
 mod probes;
 mod registrations;
 mod reply;

@@ -6,6 +6,7 @@ use crate::call::Call;
 use crate::context::Context;
 use crate::edits::Edits;
 use crate::forward;
+use crate::numbers::Numbers;
 use crate::reply::{self, Reply};
 use crate::route::Path;
 use crate::server::Server;
@@ -146,9 +147,11 @@ impl Shard {
             key: self.key.as_slice().into(),
             source: inbound.source,
             trusted: inbound.admission.trusted,
+            names: inbound.names.cloned(),
             reply,
             invite,
             request: Some(message.bytes().into()),
+            numbers: if over_trunks { Numbers::read(message) } else { Numbers::default() },
             server: Server::Trying { hundred_at },
             over_trunks,
             current: None,

@@ -305,7 +305,12 @@ impl Shard {
         context.small_only = true;
         context.current = None;
         if let Some(seat) = client.seat {
-            self.forward_to_trunk(now, client.context, Target { seat, index: client.target }, out);
+            self.forward_to_trunk(
+                now,
+                client.context,
+                Target { seat, index: client.target, rule: None, trace: None },
+                out,
+            );
         }
     }
 

@@ -121,7 +121,7 @@ impl Shard {
         }
         match answer {
             Answer::Forward(target) => self.forward_to_trunk(now, id, target, out),
-            Answer::Refuse(reason) => self.nobody_takes_it(now, id, &reason, out),
+            Answer::Refuse { status, reason, .. } => self.nobody_takes_it(now, id, status, reason, out),
         }
     }
 
@@ -137,9 +137,13 @@ impl Shard {
             return;
         };
         context.current = None;
+        let Some(request) = context.request.clone() else { return };
         out.questions.push(Question {
             context: id.into(),
             source: context.source,
+            names: context.names.clone(),
+            request,
+            numbers: context.numbers,
             begins_call: context.begins_call,
             secure: context.secure,
             tried: context.tried.clone(),
@@ -317,25 +321,26 @@ impl Shard {
         }
     }
 
-    fn nobody_takes_it(&mut self, now: Time, id: Id, reason: &str, out: &mut Outbox) {
+    fn nobody_takes_it(&mut self, now: Time, id: Id, status: u16, reason: String, out: &mut Outbox) {
         let Some(context) = self.contexts.get(id) else { return };
         if context.best.is_some() {
             return self.answer_best(now, id, out);
         }
-        let headers = format!(
-            "Retry-After: {}\r\nReason: SIP;cause=503;text=\"{}\"\r\n",
-            self.config.retry_after,
-            reason.replace(['"', '\\', '\r', '\n'], "'")
-        );
+        let mut headers = format!("Reason: SIP;cause={status}");
+        // It names trunks and their state: not for everyone.
+        if context.trusted {
+            headers.push_str(&format!(";text=\"{}\"", reason.replace(['"', '\\', '\r', '\n'], "'")));
+        }
+        headers.push_str("\r\n");
+        if status == 503 {
+            headers.push_str(&format!("Retry-After: {}\r\n", self.config.retry_after));
+        }
         let source = context.source;
-        let call_id = context.request.as_deref().map(|request| call_id_text(&mut self.kept, request));
-        self.reply_in(now, id, &Reply { headers: headers.as_bytes(), ..Reply::new(503) }, out);
-        out.events.push(Event::Refused {
-            cause: "no_trunk",
-            source,
-            call_id: call_id.unwrap_or_default(),
-            reason: reason.to_owned(),
-        });
+        let call_id = context.request.as_deref().map(|request| context.numbers.call_id.slice(request));
+        let call_id = String::from_utf8_lossy(call_id.unwrap_or_default()).into_owned();
+        self.reply_in(now, id, &Reply { headers: headers.as_bytes(), ..Reply::new(status) }, out);
+        let cause = if status == 404 { "no_route" } else { "no_trunk" };
+        out.events.push(Event::Refused { cause, source, call_id, reason });
     }
 
     /// Sends the best answer upstream (§16.7 steps 6 to 9).
@@ -538,10 +543,3 @@ impl Shard {
 const MOST_ATTEMPTS: usize = 16;
 /// Largest request that goes by UDP where it can go otherwise (RFC 3261 §18.1.1: the path MTU is not known).
 const LARGEST_DATAGRAM: usize = 1300;
-
-pub(crate) fn call_id_text(index: &mut sip::Index, request: &[u8]) -> String {
-    match index.parse(request) {
-        Ok(()) => String::from_utf8_lossy(index.message(request).call_id().unwrap_or_default()).into_owned(),
-        Err(_) => String::new(),
-    }
-}

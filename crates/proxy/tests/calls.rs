@@ -203,7 +203,7 @@ fn a_re_invite_stays_in_its_dialog() {
     assert!(w.one(at).starts_with("ACK "));
     let refused = w.one(CALLER);
     assert!(refused.starts_with("SIP/2.0 500 "), "it does not fail over: {refused}");
-    assert_eq!((w.active("a"), w.questions), (1, 1));
+    assert_eq!((w.active("a"), w.questions.len()), (1, 1));
 }
 
 #[test]

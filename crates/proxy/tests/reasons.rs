@@ -9,6 +9,8 @@ use world::*;
 
 const A: &str = "203.0.113.1:5060";
 const B: &str = "203.0.113.2:5060";
+/// A caller whose network is trusted.
+const TRUSTED: &str = "198.51.100.200:5060";
 const TWO: &str = "Reason:  SIP ;cause=200 ;text=\"Call completed elsewhere\"\r\nreason: Q.850;cause=26\r\n";
 
 fn cancel(call: &str, lines: &str) -> String {
@@ -117,8 +119,24 @@ fn a_q850_cause_reroutes_where_the_trunk_lists_it() {
 }
 
 #[test]
-fn a_refusal_without_a_trunk_says_why() {
-    let mut w = World::new(&[]);
-    w.send(CALLER, &invite("c1"));
-    assert_eq!(header(&w.one(CALLER), "Reason"), "SIP;cause=503;text=\"no trunk is registered\"");
+fn a_refusal_says_why_to_those_who_are_trusted() {
+    for (from, said) in [(CALLER, "SIP;cause=503"), (TRUSTED, "SIP;cause=503;text=\"no trunk is registered\"")] {
+        let mut w = World::new(&[]);
+        w.send(from, &invite("c1").replace(CALLER, from));
+        let refused = w.one(from);
+        assert_eq!((header(&refused, "Reason").as_str(), header(&refused, "Retry-After").as_str()), (said, "5"));
+    }
+}
+
+#[test]
+fn a_number_that_no_route_takes_is_not_found() {
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    w.refuse = Some((404, "no route matches \"+49\"\nX: y"));
+    w.send(TRUSTED, &invite("c1").replace(CALLER, TRUSTED));
+    let refused = w.one(TRUSTED);
+    assert!(refused.starts_with("SIP/2.0 404 Not Found\r\n"), "{refused}");
+    assert_eq!(header(&refused, "Reason"), "SIP;cause=404;text=\"no route matches '+49''X: y\"");
+    assert!(headers(&refused, "Retry-After").is_empty());
+    assert_eq!(w.refusals(), ["no_route"]);
+    assert!(w.shard.calls().is_empty());
 }

@@ -34,7 +34,7 @@ fn it_is_held_answered_and_replayed() {
     let mut w = world();
     w.send(GATEWAY, &register(1));
     w.silent();
-    assert_eq!((w.registrations.len(), w.questions), (1, 0));
+    assert_eq!((w.registrations.len(), w.questions.len()), (1, 0));
     let held = &w.registrations[0];
     assert_eq!((held.source, held.listener, held.connection), (address(GATEWAY), 0, None));
     assert_eq!(&*held.request, register(1).as_bytes(), "as it came");

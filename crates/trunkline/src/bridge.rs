@@ -109,9 +109,9 @@ impl Router for Bridge {
         match self.table.load().decide(&ask) {
             Decision::Trunk { seat, target, panic } => {
                 self.note_panic(panic);
-                Answer::Forward(Target { seat, index: target })
+                Answer::Forward(Target { seat, index: target, rule: None, trace: None })
             }
-            Decision::Nobody(why) => Answer::Refuse(why),
+            Decision::Nobody(reason) => Answer::Refuse { status: 503, reason, trace: None },
         }
     }
 

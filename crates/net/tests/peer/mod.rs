@@ -34,8 +34,10 @@ impl Router for Table {
     fn route(&self, question: &Question) -> Answer {
         let (begins_call, tried, draw) = (question.begins_call, &*question.tried, question.draw);
         match self.table.decide(&Ask { begins_call, tried, now: question.now.0, draw, ..Ask::default() }) {
-            Decision::Trunk { seat, target, .. } => Answer::Forward(Target { seat, index: target }),
-            Decision::Nobody(why) => Answer::Refuse(why),
+            Decision::Trunk { seat, target, .. } => {
+                Answer::Forward(Target { seat, index: target, rule: None, trace: None })
+            }
+            Decision::Nobody(reason) => Answer::Refuse { status: 503, reason, trace: None },
         }
     }
 

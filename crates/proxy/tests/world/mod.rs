@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use proxy::{Answer, Config, Event, Hop, Inbound, Keys, Listener, Lookup, Outbox, Registration, Shard, Target, Time};
+use proxy::{
+    Answer, Config, Event, Hop, Inbound, Keys, Listener, Lookup, Outbox, Question, Registration, Shard, Target, Time,
+};
 use routing::{Ask, Builder, Decision, Facts, Place, RouteTable};
 use sip::Transport;
 
@@ -20,7 +22,12 @@ pub struct World {
     pub table: RouteTable,
     pub now: Time,
     pub events: Vec<Event>,
-    pub questions: usize,
+    /// What was asked.
+    pub questions: Vec<Question>,
+    /// Answers every question so, where it is set.
+    pub refuse: Option<(u16, &'static str)>,
+    /// The names of the certificate that requests come with.
+    pub names: Option<Arc<[Box<str>]>>,
     pub registrations: Vec<Registration>,
     pub lookups: Vec<Lookup>,
     /// Calls that went to a trunk although all were in doubt.
@@ -74,7 +81,9 @@ impl World {
             table,
             now: Time(1_000_000_000),
             events: Vec::new(),
-            questions: 0,
+            questions: Vec::new(),
+            refuse: None,
+            names: None,
             registrations: Vec::new(),
             lookups: Vec::new(),
             panics: 0,
@@ -102,6 +111,7 @@ impl World {
             source,
             connection: connection.map(proxy::Connection),
             admission: self.table.admit(source.ip(), &[]),
+            names: self.names.as_ref(),
             message: index.message(message.as_bytes()),
         };
         self.shard.receive(self.now, inbound, &mut out);
@@ -136,7 +146,6 @@ impl World {
 
     fn drain(&mut self, mut out: Outbox) {
         while let Some(question) = out.questions.pop() {
-            self.questions += 1;
             let (id, tried) = question.again.clone().unwrap_or_default();
             let ask = Ask {
                 begins_call: question.begins_call,
@@ -146,14 +155,16 @@ impl World {
                 now: question.now.0,
                 draw: question.draw,
             };
-            let answer = match self.table.decide(&ask) {
-                Decision::Trunk { seat, target, panic } => {
+            let answer = match (self.refuse, self.table.decide(&ask)) {
+                (Some((status, reason)), _) => Answer::Refuse { status, reason: reason.to_owned(), trace: None },
+                (None, Decision::Trunk { seat, target, panic }) => {
                     self.panics += usize::from(panic);
-                    Answer::Forward(Target { seat, index: target })
+                    Answer::Forward(Target { seat, index: target, rule: None, trace: None })
                 }
-                Decision::Nobody(why) => Answer::Refuse(why),
+                (None, Decision::Nobody(reason)) => Answer::Refuse { status: 503, reason, trace: None },
             };
             self.shard.answer(self.now, question.context, answer, &mut out);
+            self.questions.push(question);
         }
         for send in &out.sends {
             let text = String::from_utf8(out.bytes[send.range.clone()].to_vec()).unwrap();
@@ -201,6 +212,15 @@ impl World {
             if let Event::Refused { cause, .. } = event { Some(*cause) } else { None }
         };
         self.events.iter().filter_map(cause).collect()
+    }
+
+    /// Why the last refusal was made, as the log says it.
+    pub fn why(&self) -> &str {
+        let refused = self.events.iter().rev().find_map(|event| match event {
+            Event::Refused { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        });
+        refused.unwrap_or_default()
     }
 
     /// Places a call up to the INVITE at a trunk, which is returned.
