@@ -71,7 +71,7 @@ impl Watch {
     /// Takes what the engine tells.
     pub fn tell(&self, event: &Event) {
         match event {
-            Event::Attempt { trunk, target, status, local, heard, retry_after } => {
+            Event::Attempt { trunk, target, status, local, heard, retry_after, .. } => {
                 let Some(target) = trunk.targets.get(*target) else { return };
                 let outcome = match (local, heard, status) {
                     (true, false, 503) => Outcome::Unsent,
