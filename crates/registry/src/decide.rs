@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::admin::Admin;
+use crate::apply::store_trunk;
 use crate::command::{Command, Condition, Decision, Expect, Match, Outcome, Violation, Write, validate_id};
 use crate::members::Members;
 use crate::parse::{self, Origin};
-use crate::state::{ADMIN, Entry, Now, Registry, TRUNK, store_trunk};
+use crate::state::{ADMIN, Entry, Now, Registry, TRUNK};
 use crate::trunk::{HEARTBEAT_SECONDS, Trunk, WEIGHT};
 
 impl Registry {

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::state::{EventKind, Now, Registry};
+use crate::event::EventKind;
+use crate::state::{Now, Registry};
 
 /// What this process has observed of a trunk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,9 +9,12 @@
 //! ([`Trunk`]), the operator the intent ([`Admin`]), the server status and counts ([`View`]).
 
 mod admin;
+mod aging;
+mod apply;
 mod binding;
 mod command;
 mod decide;
+mod event;
 mod health;
 mod lease;
 mod members;
@@ -24,6 +27,7 @@ mod view;
 pub use admin::{Admin, AdminState};
 pub use binding::Binding;
 pub use command::{Command, Condition, Decision, Expect, Kind, Match, Outcome, Violation, Write, validate_id};
+pub use event::{Event, EventKind};
 pub use health::{Health, Verdict};
 pub use lease::Beat;
 pub use members::Members;
@@ -32,6 +36,6 @@ pub use routes::{
     Treatment, Window,
 };
 pub use sip::Transport;
-pub use state::{Event, EventKind, Now, Registry, Settings};
+pub use state::{Now, Registry, Settings};
 pub use trunk::{Probe, Register, Reroute, Tls, Trunk};
 pub use view::{Reason, View};
