@@ -137,6 +137,7 @@ impl Watcher {
                 Ok(Ok(events)) => {
                     let mut out = Vec::new();
                     for (id, event) in events {
+                        let Some(event) = event.trunk() else { continue };
                         let Some(view) = &event.view else { continue };
                         let gone = event.kind == EventKind::Deregistered;
                         if self.members.concerns(event.kind, &event.id, !gone && self.filter.matches(view)) {

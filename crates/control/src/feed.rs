@@ -103,7 +103,7 @@ impl Ring {
         Feed { ring: self.clone(), seq, resumed, news: self.last.subscribe() }
     }
 
-    /// The events after `seq`, at most `limit`.
+    /// The events after `seq`, at most `limit`. Taken under one lock, so without a limit no batch is split.
     fn read(&self, seq: u64, limit: usize) -> Result<Vec<Arc<Event>>, Lost> {
         let kept = self.kept.lock();
         let oldest = *self.last.borrow() - kept.len() as u64;
@@ -135,11 +135,21 @@ impl Feed {
         EventId { boot: self.ring.boot, seq: self.seq }
     }
 
-    /// Waits for the next events, at least one. Cancel safe.
+    /// Waits for the next events, at least one and at most a few hundred. Cancel safe.
     pub async fn next(&mut self) -> Result<Vec<(EventId, Arc<Event>)>, Lost> {
+        self.take(Feed::CHUNK).await
+    }
+
+    /// Waits for the next events, at least one, and takes all that are there: what one batch brought about is never split.
+    /// Cancel safe.
+    pub async fn next_all(&mut self) -> Result<Vec<(EventId, Arc<Event>)>, Lost> {
+        self.take(usize::MAX).await
+    }
+
+    async fn take(&mut self, limit: usize) -> Result<Vec<(EventId, Arc<Event>)>, Lost> {
         loop {
             self.news.mark_unchanged();
-            let events = self.ring.read(self.seq, Feed::CHUNK)?;
+            let events = self.ring.read(self.seq, limit)?;
             if !events.is_empty() {
                 let first = self.seq + 1;
                 self.seq += events.len() as u64;

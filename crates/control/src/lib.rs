@@ -1,6 +1,6 @@
 //! The one path of every change: decide, commit, apply, tell.
 //!
-//! Whoever changes a trunk (a registrant, an operator, the lease clock itself) sends a [`Command`] to
+//! Whoever changes a record (a registrant, an operator, the lease clock itself) sends a [`Command`] to
 //! [`Control::execute`]. The registry decides on the state that it sees, the store makes the decision durable if that
 //! state still held, the store's change stream brings it into the registry in memory (`mirror`), and readers of the
 //! [`Feed`] and of the generation hear of it. A caller is answered when all that has happened, so what it does next sees
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use registry::{Beat, Command, Health, Now, Outcome, Registry, Violation};
+use registry::{Beat, Collection, Command, Health, Now, Outcome, Registry, Violation};
 use store::{Bytes, CommitError, Expect, Revision, Store, StoreError, Watch, WatchError, Write};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -93,7 +93,7 @@ impl Control {
         Ok(Arc::new(Control { core, tasks: Mutex::new(tasks) }))
     }
 
-    /// Carries out a command; returns when it is durable and every reader sees it. Commands for one trunk are carried
+    /// Carries out a command; returns when it is durable and every reader sees it. Commands for one record are carried
     /// out one after another, in the order of their calls.
     ///
     /// Dropping the future does not call the command back once it has reached the store.
@@ -210,7 +210,7 @@ impl Core {
 
     pub(crate) async fn execute(&self, command: Command) -> Result<Outcome, ExecuteError> {
         let unavailable = |why: &str| ExecuteError::Unavailable(why.to_owned());
-        let _turn = self.turns.take(trunk(&command)).await;
+        let _turn = self.turns.take(record(&command)).await;
         for _ in 0..ATTEMPTS {
             let decision =
                 self.mirror.read(|registry, now| registry.decide(&command, now)).map_err(ExecuteError::Refused)?;
@@ -256,8 +256,8 @@ fn write(decided: registry::Write) -> Write {
     Write { key: decided.key, expect, value: decided.value.map(Bytes::from) }
 }
 
-/// The trunk that a command is about.
-fn trunk(command: &Command) -> &str {
+/// The record that a command is about: a trunk with all of its parts, a route or a group.
+fn record(command: &Command) -> (Option<Collection>, &str) {
     match command {
         Command::Register { id, .. }
         | Command::Patch { id, .. }
@@ -267,6 +267,7 @@ fn trunk(command: &Command) -> &str {
         | Command::Bind { id, .. }
         | Command::Unbind { id }
         | Command::Expire { id, .. }
-        | Command::PurgeAdmin { id, .. } => id,
+        | Command::PurgeAdmin { id, .. } => (None, id),
+        Command::Edit { of, id, .. } => (Some(*of), id),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use registry::{Condition, Event, EventKind, Settings};
+use registry::{Condition, Edit, Event, EventKind, Settings, TrunkEvent};
 use store::embedded::{Embedded, Options};
 use store::{Change, Changes, Entry, Listing};
 use tempfile::TempDir;
@@ -49,6 +49,14 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         sleep(Duration::from_millis(5)).await;
     }
+}
+
+fn trunk(event: &Event) -> &TrunkEvent {
+    event.trunk().expect("an event of a trunk")
+}
+
+fn edit(of: Collection, id: &str, edit: Edit) -> Command {
+    Command::Edit { of, id: id.into(), edit, condition: Condition::default() }
 }
 
 async fn events(feed: &mut Feed) -> Vec<(EventId, Arc<Event>)> {
@@ -147,9 +155,9 @@ async fn a_feed_resumes_where_it_was_left() {
     while seen.len() < 2 {
         seen.extend(events(&mut feed).await);
     }
-    let ids: Vec<String> = seen.iter().map(|(_, event)| event.id.to_string()).collect();
+    let ids: Vec<String> = seen.iter().map(|(_, event)| trunk(event).id.to_string()).collect();
     assert_eq!(ids, ["a", "b"]);
-    assert!(seen.iter().all(|(_, event)| event.kind == EventKind::Registered));
+    assert!(seen.iter().all(|(_, event)| trunk(event).kind == EventKind::Registered));
     assert_eq!(feed.position(), seen[1].0);
     assert_eq!(seen[1].0.to_string().parse(), Ok(seen[1].0), "an id survives being written down");
 
@@ -161,7 +169,7 @@ async fn a_feed_resumes_where_it_was_left() {
     let quiet = timeout(Duration::from_millis(20), current.next()).await;
     assert!(quiet.is_err(), "nothing happened since: {quiet:?}");
     control.execute(deregister("a")).await.unwrap();
-    assert_eq!(events(&mut current).await[0].1.kind, EventKind::Deregistered);
+    assert_eq!(trunk(&events(&mut current).await[0].1).kind, EventKind::Deregistered);
 
     let future = EventId { seq: 1_000_000, ..seen[1].0 };
     let elsewhere = EventId { boot: seen[1].0.boot - 1, ..seen[1].0 };
@@ -174,7 +182,9 @@ async fn a_feed_resumes_where_it_was_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_fell_off_the_ring_is_told() {
-    let view = |n: usize| Event { kind: EventKind::Updated, id: n.to_string().into(), view: None };
+    let view = |n: usize| {
+        Event::Trunk(Box::new(TrunkEvent { kind: EventKind::Updated, id: n.to_string().into(), view: None }))
+    };
     let ring = crate::feed::Ring::new(1);
     let mut slow = ring.after(None);
     let mut kept = ring.after(None);
@@ -191,7 +201,7 @@ async fn a_reader_that_fell_off_the_ring_is_told() {
         seen.extend(events(&mut oldest).await);
     }
     for (n, (id, event)) in (2..).zip(&seen) {
-        assert_eq!((id.seq, &*event.id), (n, &*n.to_string()), "in order, without a gap");
+        assert_eq!((id.seq, &*trunk(event).id), (n, &*n.to_string()), "in order, without a gap");
     }
     assert_eq!(oldest.position(), ring.last());
 }
@@ -322,4 +332,49 @@ async fn a_store_that_refuses_writes_makes_us_unready_until_it_takes_them() {
 
     refuses.store(false, Ordering::SeqCst);
     until("ready again without anybody's write", || control.ready() == Ok(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_and_groups_are_told_with_the_trunks_and_outlive_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let control = open(&dir).await;
+    let (_, mut feed) = control.read_and_follow(|_, _| ());
+    let route = |body: &str| edit(Collection::Routes, "r", Edit::Put(body.into()));
+    control.execute(register("a", "")).await.unwrap();
+    control.execute(route(r#"{"targets":[{"trunk":"a"}]}"#)).await.unwrap();
+    control.execute(edit(Collection::Groups, "g", Edit::Put(br#"{"policy":"hash"}"#.to_vec()))).await.unwrap();
+    control.execute(route(r#"{"targets":[{"group":"g"}],"comment":"c"}"#)).await.unwrap();
+    let before = control.revision();
+    control.execute(route(r#"{"targets":[{"group":"g"}],"comment":"c"}"#)).await.unwrap();
+    assert_eq!(control.revision(), before, "what is the same is not written");
+    control.execute(edit(Collection::Groups, "g", Edit::Delete)).await.unwrap();
+
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        seen.extend(feed.next_all().await.unwrap().into_iter().map(|(_, event)| match &*event {
+            Event::Trunk(event) => format!("trunk {} {}", event.id, event.kind.as_str()),
+            Event::Route { id, route } => format!("route {id} {:?}", route.as_ref().map(|r| r.targets.len())),
+            Event::Group { id, group } => format!("group {id} {:?}", group.as_ref().map(|g| g.policy)),
+        }));
+    }
+    assert_eq!(
+        seen,
+        ["trunk a registered", "route r Some(1)", "group g Some(Hash)", "route r Some(1)", "group g None"]
+    );
+    close(control).await;
+    let control = open(&dir).await;
+    let (comment, groups) = control.read(|registry, _| {
+        (registry.route("r").and_then(|kept| kept.record.comment.clone()), registry.groups().len())
+    });
+    assert_eq!((comment.as_deref(), groups), (Some("c"), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_there_is_taken_at_once() {
+    let event = |n: usize| Event::Route { id: n.to_string().into(), route: None };
+    let ring = crate::feed::Ring::new(1);
+    let mut feed = ring.after(None);
+    ring.push((0..4096).map(event).collect());
+    ring.push((4096..4100).map(event).collect());
+    assert_eq!(timeout(PATIENCE, feed.next_all()).await.unwrap().unwrap().len(), 4100);
 }

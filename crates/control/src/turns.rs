@@ -1,14 +1,14 @@
-//! Turns: commands for one trunk are carried out one after another.
+//! Turns: commands for one record are carried out one after another.
 //!
-//! The store's compare-and-set is what makes a command safe; turns make it fair. Without them many callers of one trunk
+//! The store's compare-and-set is what makes a command safe; turns make it fair. Without them many callers of one record
 //! would refuse each other's writes, and an unlucky one could lose every race. Turns only order this process's own
 //! commands; between processes the store decides.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Trunks share a turn by the hash of their id. Enough that commands for different trunks seldom wait for each other, and
+/// Records share a turn by the hash of their kind and id. Enough that commands for different ones seldom wait for each other, and
 /// few enough to need no bookkeeping.
 const STRIPES: usize = 1024;
 
@@ -25,8 +25,8 @@ impl Default for Turns {
 
 impl Turns {
     /// Waits until it is this caller's turn; callers are served in their order. The turn ends with the guard.
-    pub(crate) async fn take(&self, id: &str) -> MutexGuard<'_, ()> {
-        let stripe = self.hasher.hash_one(id) as usize % STRIPES;
+    pub(crate) async fn take(&self, record: impl Hash) -> MutexGuard<'_, ()> {
+        let stripe = self.hasher.hash_one(record) as usize % STRIPES;
         self.stripes[stripe].lock().await
     }
 }

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{Admin, Stored};
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::health::{Flaps, Health};
 use crate::lease::Lease;
 use crate::members::Members;
 use crate::parse::{self, Origin};
-use crate::state::{ADMIN, BINDING, Entry, Intent, Now, Registry, TRUNK};
+use crate::state::{ADMIN, BINDING, Entry, GROUP, Intent, Now, ROUTE, Registry, TRUNK};
 use crate::trunk::Trunk;
 
 /// A trunk as stored.
@@ -32,6 +32,10 @@ impl Registry {
             }
         } else if let Some(id) = key.strip_prefix(BINDING) {
             self.apply_binding(id, entry.map(|(value, _, modified)| (value, modified)), now);
+        } else if let Some(id) = key.strip_prefix(ROUTE) {
+            self.apply_route(id, entry.map(|(value, _, modified)| (value, modified)));
+        } else if let Some(id) = key.strip_prefix(GROUP) {
+            self.apply_group(id, entry.map(|(value, _, modified)| (value, modified)));
         } else if let Some(id) = key.strip_prefix(ADMIN) {
             match entry {
                 Some((value, _, modified)) => self.apply_admin(id, value, modified),
@@ -66,6 +70,7 @@ impl Registry {
                 registered_before = old.register.is_some();
                 entry.registered_at = stored.registered_at;
                 entry.modified = modified;
+                self.leave(old.group());
                 let gone = old.register.as_ref().map(|register| register.username.clone());
                 self.rename(gone, &trunk);
             }
@@ -88,6 +93,7 @@ impl Registry {
                 kind = EventKind::Registered;
             }
         }
+        *self.members.entry(trunk.group().into()).or_default() += 1;
         // What registers by SIP has its lease from there: a change of its record renews nothing.
         if registers && !registered_before {
             self.begin_binding(&id, now);
@@ -117,6 +123,15 @@ impl Registry {
         }
     }
 
+    /// A trunk is no longer in a group.
+    fn leave(&mut self, group: &str) {
+        let Some(count) = self.members.get_mut(group) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.members.remove(group);
+        }
+    }
+
     /// Keeps the usernames of SIP registrations.
     fn rename(&mut self, gone: Option<Box<str>>, trunk: &Trunk) {
         let new = trunk.register.as_ref().map(|register| &register.username);
@@ -141,12 +156,13 @@ impl Registry {
             return;
         };
         self.down -= usize::from(!entry.up);
+        self.leave(entry.trunk.group());
         if let Some(register) = &entry.trunk.register {
             let nobody = Trunk { register: None, ..(*entry.trunk).clone() };
             self.rename(Some(register.username.clone()), &nobody);
         }
         let view = Some(self.view_of(&entry, now));
-        self.events.push(Event { kind: EventKind::Deregistered, id, view });
+        self.push_trunk(EventKind::Deregistered, id, view);
     }
 
     fn apply_admin(&mut self, id: &str, value: &[u8], modified: u64) {

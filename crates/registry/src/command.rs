@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::binding::Binding;
+use crate::routes::Fault;
 
 /// A change that somebody wants. Bodies are as they came.
 #[derive(Clone, Debug)]
@@ -56,6 +57,17 @@ pub enum Command {
         /// The trunk's id.
         id: String,
     },
+    /// Writes a route or a group.
+    Edit {
+        /// Which of them.
+        of: Collection,
+        /// Its id.
+        id: String,
+        /// How it changes.
+        edit: Edit,
+        /// What must hold.
+        condition: Condition,
+    },
     /// Deregisters a trunk whose lease is long over; the lease clock's own.
     Expire {
         /// The trunk's id.
@@ -71,6 +83,25 @@ pub enum Command {
         /// The revision that it was seen at.
         modified: u64,
     },
+}
+
+/// Records that the operator alone writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Collection {
+    Groups,
+    Routes,
+}
+
+/// How a record of a collection changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// It is made or replaced; JSON.
+    Put(Vec<u8>),
+    /// A merge patch (RFC 7396); JSON.
+    Patch(Vec<u8>),
+    /// It is gone, if it was there.
+    Delete,
 }
 
 /// Conditions of a write (RFC 9110 §13.1).
@@ -132,6 +163,7 @@ pub enum Outcome {
     Created {
         unknown: Vec<String>,
     },
+    Deleted,
     Deregistered,
     Expired,
     /// There was nothing to do.
@@ -155,6 +187,8 @@ pub struct Violation {
     pub message: String,
     /// The member that was wrong.
     pub field: Option<String>,
+    /// Every fault with its place, where they are known; the message is the first's.
+    pub faults: Vec<Fault>,
 }
 
 /// Kinds of violations.
@@ -175,21 +209,32 @@ impl fmt::Display for Violation {
 impl std::error::Error for Violation {}
 
 impl Violation {
+    fn new(kind: Kind, message: String, field: Option<String>) -> Violation {
+        Violation { kind, message, field, faults: Vec::new() }
+    }
+
     pub(crate) fn bad(message: &str) -> Violation {
-        Violation { kind: Kind::BadRequest, message: message.to_owned(), field: None }
+        Violation::new(Kind::BadRequest, message.to_owned(), None)
+    }
+
+    /// Of a record at the root of its document; never without a fault.
+    pub(crate) fn faults(faults: Vec<Fault>) -> Violation {
+        let first = faults.first().cloned().unwrap_or_default();
+        let field = first.pointer.split('/').nth(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+        Violation { faults, ..Violation::new(Kind::BadRequest, first.message, field) }
     }
 
     pub(crate) fn member(name: &str, message: &str) -> Violation {
         let field = name.split('.').next().map(str::to_owned);
-        Violation { kind: Kind::BadRequest, message: message.to_owned(), field }
+        Violation::new(Kind::BadRequest, message.to_owned(), field)
     }
 
     pub(crate) fn not_found(message: &str) -> Violation {
-        Violation { kind: Kind::NotFound, message: message.to_owned(), field: None }
+        Violation::new(Kind::NotFound, message.to_owned(), None)
     }
 
     pub(crate) fn precondition(message: String) -> Violation {
-        Violation { kind: Kind::PreconditionFailed, message, field: None }
+        Violation::new(Kind::PreconditionFailed, message, None)
     }
 }
 

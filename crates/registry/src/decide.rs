@@ -22,6 +22,7 @@ impl Registry {
             Command::ClearAdmin { id } => self.clear_admin(id),
             Command::Bind { id, binding } => self.bind(id, binding, now),
             Command::Unbind { id } => self.unbind(id),
+            Command::Edit { of, id, edit, condition } => self.edit(*of, id, edit, condition),
             Command::Expire { id, modified } => Ok(self.expire(id, *modified, now)),
             Command::PurgeAdmin { id, modified } => Ok(self.purge(id, *modified, now)),
         }

@@ -1,13 +1,35 @@
-//! What readers of the registry are told.
+//! What readers of the registry are told, in the order in which it happened.
 
 use std::sync::Arc;
 
+use crate::routes::{Group, Route};
 use crate::state::{Now, Registry};
 use crate::view::View;
 
 /// Something that readers of the registry may want to know.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub enum Event {
+    /// Of a trunk. Boxed, as a view is many times what the others are.
+    Trunk(Box<TrunkEvent>),
+    /// Of a route.
+    Route {
+        /// Its id.
+        id: Arc<str>,
+        /// As it is now; none when it is gone.
+        route: Option<Arc<Route>>,
+    },
+    /// Of a group's record.
+    Group {
+        /// Its id.
+        id: Arc<str>,
+        /// As it is now; none when the group is back to the defaults.
+        group: Option<Arc<Group>>,
+    },
+}
+
+/// What happened to a trunk.
+#[derive(Clone, Debug)]
+pub struct TrunkEvent {
     /// Of which kind.
     pub kind: EventKind,
     /// The trunk.
@@ -16,7 +38,7 @@ pub struct Event {
     pub view: Option<View>,
 }
 
-/// Kinds of events, in the words of the API.
+/// Kinds of events of trunks, in the words of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum EventKind {
@@ -40,10 +62,24 @@ impl EventKind {
     }
 }
 
+impl Event {
+    /// The trunk's, if it is of one.
+    pub fn trunk(&self) -> Option<&TrunkEvent> {
+        match self {
+            Event::Trunk(event) => Some(event),
+            Event::Route { .. } | Event::Group { .. } => None,
+        }
+    }
+}
+
 impl Registry {
     pub(crate) fn tell(&mut self, kind: EventKind, id: &Arc<str>, now: Now) {
         let view = self.view(id, now);
-        self.events.push(Event { kind, id: id.clone(), view });
+        self.push_trunk(kind, id.clone(), view);
+    }
+
+    pub(crate) fn push_trunk(&mut self, kind: EventKind, id: Arc<str>, view: Option<View>) {
+        self.events.push(Event::Trunk(Box::new(TrunkEvent { kind, id, view })));
     }
 
     /// What has happened since the last time.

@@ -6,7 +6,8 @@
 //! store, and a restart begins every lease at its full length.
 //!
 //! Three writers own three parts of a trunk, and none overwrites another's: the registrant its record
-//! ([`Trunk`]), the operator the intent ([`Admin`]), the server status and counts ([`View`]).
+//! ([`Trunk`]), the operator the intent ([`Admin`]), the server status and counts ([`View`]). Routes and groups are the
+//! operator's alone ([`Route`], [`Group`]).
 
 mod admin;
 mod aging;
@@ -19,6 +20,7 @@ mod health;
 mod lease;
 mod members;
 mod parse;
+mod plan;
 mod routes;
 mod state;
 mod trunk;
@@ -26,11 +28,14 @@ mod view;
 
 pub use admin::{Admin, AdminState};
 pub use binding::Binding;
-pub use command::{Command, Condition, Decision, Expect, Kind, Match, Outcome, Violation, Write, validate_id};
-pub use event::{Event, EventKind};
+pub use command::{
+    Collection, Command, Condition, Decision, Edit, Expect, Kind, Match, Outcome, Violation, Write, validate_id,
+};
+pub use event::{Event, EventKind, TrunkEvent};
 pub use health::{Health, Verdict};
 pub use lease::Beat;
 pub use members::Members;
+pub use plan::Kept;
 pub use routes::{
     Called, Conditions, Fault, Group, Guard, HashOn, HeaderCondition, Labels, Policy, Rewrite, Route, RouteTarget,
     Treatment, Window,

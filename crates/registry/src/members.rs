@@ -96,7 +96,8 @@ impl Members {
     }
 }
 
-fn merge_value(target: &mut Value, patch: Value) {
+/// Applies a merge patch (RFC 7396).
+pub(crate) fn merge_value(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
         return;

@@ -11,6 +11,8 @@ use crate::binding::Bound;
 use crate::event::Event;
 use crate::health::{Flaps, Health};
 use crate::lease::{Lease, Queue};
+use crate::plan::Records;
+use crate::routes::{Group, Route};
 use crate::trunk::Trunk;
 use crate::view::View;
 
@@ -56,7 +58,7 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
-/// All trunks.
+/// All trunks, routes and groups.
 #[derive(Debug)]
 pub struct Registry {
     pub(crate) settings: Settings,
@@ -69,6 +71,10 @@ pub struct Registry {
     pub(crate) usernames: HashMap<Box<str>, Vec<Arc<str>>>,
     /// Trunks held back for flapping, by when they may be let go.
     pub(crate) held: VecDeque<(u64, Arc<str>)>,
+    /// How many trunks each group has.
+    pub(crate) members: HashMap<Box<str>, u32>,
+    pub(crate) routes: Records<Route>,
+    pub(crate) groups: Records<Group>,
     pub(crate) queue: Queue,
     /// Milliseconds of the clock that do not count against leases.
     pub(crate) forgiven: u64,
@@ -112,6 +118,8 @@ pub(crate) struct Intent {
 pub(crate) const TRUNK: &str = "trunk/";
 pub(crate) const ADMIN: &str = "admin/";
 pub(crate) const BINDING: &str = "binding/";
+pub(crate) const GROUP: &str = "group/";
+pub(crate) const ROUTE: &str = "route/";
 
 impl Registry {
     /// An empty registry.
@@ -124,6 +132,9 @@ impl Registry {
             connections: HashMap::new(),
             usernames: HashMap::new(),
             held: VecDeque::new(),
+            members: HashMap::new(),
+            routes: Records::new(),
+            groups: Records::new(),
             queue: Queue::default(),
             forgiven: 0,
             last_tick: None,
@@ -159,7 +170,9 @@ impl Registry {
     pub fn keys(&self) -> impl Iterator<Item = String> {
         let trunks = self.trunks.keys().map(|id| format!("{TRUNK}{id}"));
         let bindings = self.bindings.keys().map(|id| format!("{BINDING}{id}"));
-        trunks.chain(bindings).chain(self.admins.keys().map(|id| format!("{ADMIN}{id}")))
+        let routes = self.routes.keys().map(|id| format!("{ROUTE}{id}"));
+        let groups = self.groups.keys().map(|id| format!("{GROUP}{id}"));
+        trunks.chain(bindings).chain(routes).chain(groups).chain(self.admins.keys().map(|id| format!("{ADMIN}{id}")))
     }
 
     /// A trunk as it reads now.

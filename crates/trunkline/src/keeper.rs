@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use control::{Control, Feed};
 use ipnet::IpNet;
 use net::{Names, Service};
-use registry::{Transport, View};
+use registry::{Event, EventKind, Transport, View};
 use routing::{Builder, RouteTable};
 use tracing::{debug, warn};
 
@@ -80,13 +80,10 @@ impl Keeper {
         let watch = self.watch.clone();
         loop {
             tokio::select! {
-                events = feed.next() => match events {
+                events = feed.next_all() => match events {
                     Ok(events) => {
                         for (_, event) in events {
-                            match &event.view {
-                                Some(view) if event.kind != registry::EventKind::Deregistered => self.set(view),
-                                _ => self.remove(&event.id),
-                            }
+                            self.take(&event);
                         }
                     }
                     Err(lost) => {
@@ -113,6 +110,17 @@ impl Keeper {
             due = None;
             let cost = self.build();
             rested = Instant::now() + PAUSE.max(cost * REST);
+        }
+    }
+
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Trunk(event) => match &event.view {
+                Some(view) if event.kind != EventKind::Deregistered => self.set(view),
+                _ => self.remove(&event.id),
+            },
+            // Tables know neither yet.
+            Event::Route { .. } | Event::Group { .. } => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// What was wrong with a document, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
     /// Where: a JSON pointer (RFC 6901).
     pub pointer: String,

@@ -4,14 +4,14 @@
 //! share load. Both are the operator's alone. Members that are not known are refused: a condition with a typing error
 //! would take calls that it should not.
 
-mod check;
+pub(crate) mod check;
 mod group;
-mod parse;
+pub(crate) mod parse;
 mod route;
 #[cfg(test)]
 mod tests;
 mod window;
-mod write;
+pub(crate) mod write;
 
 pub use check::Fault;
 pub use group::{Group, Guard, HashOn, Policy};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use crate::command::validate_id;
+use crate::command::{Violation, validate_id};
 use crate::routes::check::{Check, Fault};
 use crate::routes::window::{DAY, DAYS};
 use crate::routes::{
@@ -163,9 +163,20 @@ fn id(check: &mut Check<'_>, value: &Value) -> Option<Box<str>> {
     check.text(value, |text| validate_id(text).is_ok(), "an id: 1 to 128 of A-Z a-z 0-9 - . _ ~ : @ +")
 }
 
+/// Checks a group's name: 1 to 128 bytes without control characters.
+pub(crate) fn validate_group(name: &str) -> Result<(), Violation> {
+    if is_group_name(name) {
+        return Ok(());
+    }
+    Err(Violation::member("id", "id must be the name of a group: 1 to 128 bytes without control characters"))
+}
+
+fn is_group_name(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 fn group_name(check: &mut Check<'_>, value: &Value) -> Option<Box<str>> {
-    let fits = |text: &str| (1..=128).contains(&text.len()) && !text.chars().any(char::is_control);
-    check.text(value, fits, "the name of a group: 1 to 128 bytes without control characters")
+    check.text(value, is_group_name, "the name of a group: 1 to 128 bytes without control characters")
 }
 
 fn domain(check: &mut Check<'_>, value: &Value) -> Option<Box<str>> {

@@ -33,6 +33,24 @@ pub struct Route {
     pub labels: Labels,
 }
 
+impl Route {
+    /// The defaults; it has no targets, so it is no route yet.
+    pub(crate) fn usual(id: Arc<str>) -> Route {
+        Route {
+            id,
+            enabled: true,
+            emergency: false,
+            precedence: 0,
+            called: Box::default(),
+            conditions: None,
+            targets: Box::default(),
+            treatment: None,
+            comment: None,
+            labels: Box::default(),
+        }
+    }
+}
+
 /// A called number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Called {

@@ -40,20 +40,24 @@ fn a_whole_route_comes_back_as_it_was_given() {
     let read = route(&given).unwrap();
     assert_eq!(read.to_json(), given);
     assert_eq!(read.conditions.as_ref().map(|conditions| conditions.count()), Some(9));
-    assert_eq!(route(&read.to_json()), Ok(read));
+    assert_eq!(route(&read.to_json()).as_ref(), Ok(&read));
+    assert_eq!(route(&read.to_given()), Ok(read));
 }
 
 #[test]
 fn what_is_left_out_has_its_default_and_may_be_sent_back() {
     let read = route(&json!({ "targets": [{ "trunk": "b" }] })).unwrap();
     assert!(read.enabled && !read.emergency && read.conditions.is_none() && read.treatment.is_none());
+    assert_eq!(read.to_given(), json!({ "targets": [{ "trunk": "b" }] }));
     assert_eq!(route(&read.to_json()), Ok(read));
     let read = group(&json!({})).unwrap();
     assert_eq!(read, Group::new("a".into()));
+    assert_eq!(read.to_given(), json!({}));
     assert_eq!(group(&read.to_json()), Ok(read));
     let read =
         group(&json!({ "policy": "hash", "hash_on": "header:X-Key", "guard": { "failure_share": 0.25 } })).unwrap();
-    assert_eq!(group(&read.to_json()), Ok(read));
+    assert_eq!(group(&read.to_json()).as_ref(), Ok(&read));
+    assert_eq!(group(&read.to_given()), Ok(read));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! From routes and groups to JSON: every member, defaults too, so that what is read may be sent back.
 
+use std::sync::{Arc, LazyLock};
+
 use serde_json::{Map, Value, json};
 
 use crate::routes::window::DAYS;
 use crate::routes::{Called, Conditions, Group, Labels, Rewrite, Route, RouteTarget, Treatment, Window};
 
 impl Route {
-    /// The record as the API shows it and the store keeps it.
+    /// The record as the API shows it.
     pub fn to_json(&self) -> Value {
         let usual = Treatment::default();
         let treatment = self.treatment.as_deref().unwrap_or(&usual);
@@ -27,6 +29,12 @@ impl Route {
             "comment": self.comment,
             "labels": pairs(&self.labels),
         })
+    }
+
+    /// What differs from the defaults, without the id: what the store keeps.
+    pub(crate) fn to_given(&self) -> Value {
+        static USUAL: LazyLock<Value> = LazyLock::new(|| Route::usual(Arc::from("")).to_json());
+        given(self.to_json(), &USUAL)
     }
 
     /// Only what was given.
@@ -99,7 +107,13 @@ impl Window {
 }
 
 impl Group {
-    /// The record as the API shows it and the store keeps it.
+    /// What differs from the defaults, without the id: what the store keeps.
+    pub(crate) fn to_given(&self) -> Value {
+        static USUAL: LazyLock<Value> = LazyLock::new(|| Group::new(Arc::from("")).to_json());
+        given(self.to_json(), &USUAL)
+    }
+
+    /// The record as the API shows it.
     pub fn to_json(&self) -> Value {
         let guard = self.guard.map(|guard| {
             json!({
@@ -119,6 +133,12 @@ impl Group {
             "labels": pairs(&self.labels),
         })
     }
+}
+
+fn given(record: Value, usual: &Value) -> Value {
+    let Value::Object(members) = record else { return record };
+    let differs = |(name, value): &(String, Value)| name != "id" && usual.get(name) != Some(value);
+    Value::Object(members.into_iter().filter(differs).collect())
 }
 
 fn rewrite(rewrite: &Rewrite) -> Value {

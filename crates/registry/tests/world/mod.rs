@@ -99,7 +99,8 @@ impl World {
     }
 
     pub fn events(&mut self) -> Vec<(EventKind, String)> {
-        self.registry.take_events().into_iter().map(|Event { kind, id, .. }| (kind, id.to_string())).collect()
+        let events = self.registry.take_events();
+        events.iter().filter_map(Event::trunk).map(|event| (event.kind, event.id.to_string())).collect()
     }
 }
 
