@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::run::{cargo, root};
 
 /// From the top of the house to its bottom.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "sip",
     "registrar",
     "registry",
@@ -17,6 +17,7 @@ const ORDER: [&str; 12] = [
     "quality",
     "routing",
     "proxy",
+    "records",
     "store",
     "control",
     "net",
@@ -33,6 +34,11 @@ const FORBIDDEN: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["proxy"], &["registry"], "the engine asks a question and takes an answer"),
     (&["store", "control"], &["axum", "sip", "routing", "proxy"], "records know neither HTTP nor SIP"),
+    (
+        &["records"],
+        &["sip", "registry", "routing", "proxy", "axum"],
+        "records of calls know neither how calls are made nor who asks for them",
+    ),
     (&["registry"], &["store"], "decisions know no engine"),
     (&["net"], &["registry", "store", "control", "axum"], "sockets know neither trunks nor HTTP"),
     (&["api"], &["sip", "routing", "proxy", "net", "socket2"], "HTTP knows nothing of SIP"),
