@@ -42,5 +42,5 @@ pub use routes::{
 };
 pub use sip::Transport;
 pub use state::{Now, Registry, Settings};
-pub use trunk::{Probe, Register, Reroute, Tls, Trunk};
+pub use trunk::{GROUP, Probe, Register, Reroute, Tls, Trunk};
 pub use view::{Reason, View};

@@ -27,12 +27,19 @@ pub enum Reason {
     NotRegistered,
     OutOfService,
     RegistrationExpired,
+    /// What this process has observed, and gives it time to recover from.
+    Rest(String),
 }
 
 impl Reason {
     /// Whether it is a doubt, that may be overruled when all trunks are in doubt; else it is a fact.
     pub fn is_doubt(&self) -> bool {
-        matches!(self, Reason::Flapping | Reason::Health(_))
+        matches!(self, Reason::Flapping | Reason::Health(_) | Reason::Rest(_))
+    }
+
+    /// Whether it is a doubt that only gives the trunk time: an emergency call goes there nevertheless.
+    pub fn is_rest(&self) -> bool {
+        matches!(self, Reason::Flapping | Reason::Rest(_))
     }
 }
 
@@ -43,7 +50,7 @@ impl fmt::Display for Reason {
             Reason::Disabled => "disabled",
             Reason::Draining => "draining",
             Reason::Flapping => "flapping",
-            Reason::Health(why) => why,
+            Reason::Health(why) | Reason::Rest(why) => why,
             Reason::LeaseExpired => "lease expired",
             Reason::NotRegistered => "not registered",
             Reason::OutOfService => "out of service",
@@ -111,8 +118,11 @@ impl View {
                 Some(_) => Reason::RegistrationExpired,
             });
         }
-        if entry.health.verdict != Verdict::Good {
-            reasons.extend(entry.health.reasons.iter().cloned().map(Reason::Health));
+        let observed = entry.health.reasons.iter().cloned();
+        match entry.health.verdict {
+            Verdict::Good => {}
+            Verdict::Down => reasons.extend(observed.map(Reason::Health)),
+            Verdict::Resting => reasons.extend(observed.map(Reason::Rest)),
         }
         if entry.flaps.held_until.is_some() {
             reasons.push(Reason::Flapping);

@@ -1,19 +1,33 @@
 //! Builds tables from facts as they change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use registry::{Called, HashOn, Policy, Route};
 
-use crate::{Facts, Live, RouteTable, Sources, Target, TargetLive, Trunk};
+use crate::group::Group;
+use crate::trie::Trie;
+use crate::{Facts, Live, RouteTable, Rule, Sources, Target, TargetLive, Trunk};
 
-/// Holds what the next table is built of. A change of one trunk costs one look-up; a build costs a
-/// walk over all trunks, so the caller gathers changes for a moment before it builds.
-#[derive(Debug)]
+/// Holds what the next table is built of. A change of one route costs its numbers' way through the trie; one of a trunk costs a
+/// look-up, and the next build a walk over its group: so the caller gathers changes for a moment before it builds.
+#[derive(Clone, Debug)]
 pub struct Builder {
     trunks: BTreeMap<Arc<str>, Arc<Trunk>>,
+    /// The trunks as a list, until one changes.
+    list: Option<Arc<[Arc<Trunk>]>>,
     lives: HashMap<Arc<str>, Arc<Live>>,
     next_serial: u32,
+    /// Members of groups, by priority and id.
+    members: HashMap<Arc<str>, BTreeSet<(u32, Arc<str>)>>,
+    settings: HashMap<Arc<str>, (Policy, HashOn)>,
+    groups: HashMap<Arc<str>, Arc<Group>>,
+    /// Groups that have changed since the last table.
+    stale: HashSet<Arc<str>>,
+    everyone: Option<Arc<Group>>,
+    rules: Trie,
+    routes: HashMap<Arc<str>, Rule>,
     allow: Vec<IpNet>,
     trust: Vec<IpNet>,
     sources: Arc<Sources>,
@@ -26,8 +40,16 @@ impl Builder {
     pub fn new(allow: Vec<IpNet>, trust: Vec<IpNet>) -> Builder {
         Builder {
             trunks: BTreeMap::new(),
+            list: None,
             lives: HashMap::new(),
             next_serial: 0,
+            members: HashMap::new(),
+            settings: HashMap::new(),
+            groups: HashMap::new(),
+            stale: HashSet::new(),
+            everyone: None,
+            rules: Trie::default(),
+            routes: HashMap::new(),
             allow,
             trust,
             sources: Arc::default(),
@@ -59,7 +81,12 @@ impl Builder {
             targets.push(Target { place: place.clone(), live });
         }
         let trunk = Arc::new(Trunk::new(id.clone(), facts, live, targets));
+        self.list = None;
         let old = self.trunks.insert(id, trunk.clone());
+        if let Some(old) = &old {
+            self.leave(old);
+        }
+        self.join(&trunk);
         self.sources_stale |= old.is_none_or(|old| {
             let (old, new) = (&old.facts, &trunk.facts);
             old.places != new.places
@@ -69,6 +96,23 @@ impl Builder {
         });
     }
 
+    fn join(&mut self, trunk: &Trunk) {
+        let group = &trunk.facts.group;
+        self.members.entry(group.clone()).or_default().insert((trunk.facts.priority, trunk.id.clone()));
+        self.stale.insert(group.clone());
+    }
+
+    fn leave(&mut self, trunk: &Trunk) {
+        let group = &trunk.facts.group;
+        if let Some(members) = self.members.get_mut(group) {
+            members.remove(&(trunk.facts.priority, trunk.id.clone()));
+            if members.is_empty() {
+                self.members.remove(group);
+            }
+        }
+        self.stale.insert(group.clone());
+    }
+
     /// The trunk of this id, as the next table will have it.
     pub fn trunk(&self, id: &str) -> Option<&Arc<Trunk>> {
         self.trunks.get(id)
@@ -76,12 +120,55 @@ impl Builder {
 
     /// Removes a trunk. Its standing calls keep its counts, for when it comes back.
     pub fn remove(&mut self, id: &str) {
-        if self.trunks.remove(id).is_some() {
+        if let Some(trunk) = self.trunks.remove(id) {
+            self.list = None;
+            self.leave(&trunk);
             self.sources_stale = true;
         }
         if self.lives.get(id).is_some_and(|live| live.active() == 0) {
             self.lives.remove(id);
         }
+    }
+
+    /// Adds or replaces a route.
+    pub fn set_route(&mut self, route: &Arc<Route>) {
+        self.remove_route(&route.id);
+        let rule = Rule::new(route.clone());
+        for (number, exact) in numbers(route) {
+            self.rules.insert(number, exact, &rule);
+        }
+        self.routes.insert(route.id.clone(), rule);
+    }
+
+    /// Removes a route.
+    pub fn remove_route(&mut self, id: &str) {
+        let Some(rule) = self.routes.remove(id) else { return };
+        for (number, exact) in numbers(rule.route()) {
+            self.rules.remove(number, exact, &rule);
+        }
+    }
+
+    /// Ids of the routes that it holds.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.routes.keys()
+    }
+
+    /// Sets how a group shares load.
+    pub fn set_group(&mut self, group: &registry::Group) {
+        self.settings.insert(group.id.clone(), (group.policy, group.hash_on.clone()));
+        self.stale.insert(group.id.clone());
+    }
+
+    /// A group shares load as one without a record does.
+    pub fn remove_group(&mut self, id: &str) {
+        if let Some((id, _)) = self.settings.remove_entry(id) {
+            self.stale.insert(id);
+        }
+    }
+
+    /// Ids of the groups that have settings of their own.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.settings.keys()
     }
 
     /// Trunks it holds.
@@ -101,28 +188,75 @@ impl Builder {
             self.lives.retain(|id, live| live.active() > 0 || trunks.contains_key(id));
         }
         if std::mem::take(&mut self.sources_stale) {
-            let mut sources = Sources::default();
-            for network in &self.allow {
-                sources.insert(*network, false);
-            }
-            for network in &self.trust {
-                sources.trust(*network);
-            }
-            for Facts { places, sources: networks, trusted, certificate_name, .. } in
-                self.trunks.values().map(|trunk| &trunk.facts)
-            {
-                for place in places {
-                    sources.insert(IpNet::from(place.address.ip().to_canonical()), *trusted);
-                }
-                for network in networks {
-                    sources.insert(*network, *trusted);
-                }
-                if let Some(name) = certificate_name {
-                    sources.insert_name(name, *trusted);
-                }
-            }
-            self.sources = Arc::new(sources);
+            self.sources = Arc::new(self.build_sources());
         }
-        RouteTable::new(revision, self.trunks.values().cloned().collect(), self.sources.clone())
+        self.build_groups();
+        let trunks = self.list.get_or_insert_with(|| self.trunks.values().cloned().collect()).clone();
+        RouteTable {
+            revision,
+            trunks,
+            groups: self.groups.clone(),
+            everyone: self.everyone.clone(),
+            rules: self.rules.clone(),
+            sources: self.sources.clone(),
+        }
     }
+
+    fn build_groups(&mut self) {
+        let everyone_stale = !self.stale.is_empty() || self.everyone.is_none();
+        for id in std::mem::take(&mut self.stale) {
+            let Some(members) = self.members.get(&id) else {
+                self.groups.remove(&id);
+                continue;
+            };
+            let trunks = members.iter().filter_map(|(_, member)| self.trunks.get(member)).cloned().collect();
+            let settings = self.settings.get(&id).cloned().unwrap_or_default();
+            let old = self.groups.get(&id).map(|group| &**group);
+            let group = Group::new(id.clone(), settings, trunks, old);
+            self.groups.insert(id, Arc::new(group));
+        }
+        if !self.routes.is_empty() {
+            self.everyone = None;
+        } else if everyone_stale {
+            // The record of the default group says how all share load where all are one group.
+            let settings = self.settings.get(registry::GROUP).cloned().unwrap_or_default();
+            let mut trunks: Vec<_> = self.trunks.values().cloned().collect();
+            trunks.sort_by_key(|trunk| trunk.facts.priority);
+            let group = Group::new(Arc::from(""), settings, trunks, self.everyone.as_deref());
+            self.everyone = Some(Arc::new(group));
+        }
+    }
+
+    fn build_sources(&self) -> Sources {
+        let mut sources = Sources::default();
+        for network in &self.allow {
+            sources.insert(*network, false, None);
+        }
+        for network in &self.trust {
+            sources.trust(*network);
+        }
+        for trunk in self.trunks.values() {
+            let (facts, id) = (&trunk.facts, Some(&trunk.id));
+            for place in &facts.places {
+                sources.insert(IpNet::from(place.address.ip().to_canonical()), facts.trusted, id);
+            }
+            for network in &facts.sources {
+                sources.insert(*network, facts.trusted, id);
+            }
+            if let Some(name) = &facts.certificate_name {
+                sources.insert_name(name, facts.trusted, &trunk.id);
+            }
+        }
+        sources
+    }
+}
+
+/// The numbers that a route stands under, and whether each is the whole number.
+fn numbers(route: &Route) -> impl Iterator<Item = (&[u8], bool)> {
+    let any = route.called.is_empty().then_some((b"".as_slice(), false));
+    let named = route.called.iter().map(|called| match called {
+        Called::Prefix(number) => (number.as_bytes(), false),
+        Called::Exact(number) => (number.as_bytes(), true),
+    });
+    any.into_iter().chain(named)
 }

@@ -1,43 +1,36 @@
 //! The decision: which trunk gets this request, and at which of its targets.
 //!
-//! Candidates are the trunks without an obstacle. The lowest `priority` that has room wins; inside
-//! it the draw is weighted, and a trunk without room counts as absent from the draw, never as an
-//! answer while another has room. Doubts (probes, failed calls, a rest asked for, the guard of its group) keep calls away from a trunk as long as
-//! any trunk is without; when all are in doubt, the doubts are more likely wrong than all trunks, and are overruled.
+//! The most specific route that matches says to which targets, in order; without any route all trunks are one group. Inside a
+//! group the lowest `priority` that has room wins, and its policy says who of it. A trunk without room counts as absent, never
+//! as an answer while another has room. Doubts (probes, failed calls, a rest asked for, the group's guard) keep calls away from a
+//! trunk as long as any trunk of the targets is without; when all are in doubt, the doubts are more likely wrong than all trunks,
+//! and are overruled.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sip::Transport;
+use registry::RouteTarget;
 
-use crate::random::SplitMix;
-use crate::{Admission, Seat, Sources, Trunk};
+use crate::group::Group;
+use crate::hand::{Hand, Imagined, Real};
+use crate::search::{Found, Search};
+use crate::subject::{Subject, Unmet, number};
+use crate::trace::{Trace, Verdict};
+use crate::trie::Trie;
+use crate::{Admission, Rule, Seat, Sources, Trunk};
 
-/// All trunks at one revision of the registry.
+/// All trunks and routes at one revision of the registry.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    revision: u64,
-    trunks: Vec<Arc<Trunk>>,
-    tiers: Vec<Tier>,
-    blocked: Vec<Arc<Trunk>>,
-    sources: Arc<Sources>,
-}
-
-/// Trunks of one priority.
-#[derive(Debug, Default)]
-struct Tier {
-    /// Without a doubt when the table was built.
-    good: Pool,
-    /// Those in doubt, too; none where there are none.
-    all: Option<Pool>,
-}
-
-/// Trunks to draw from; `ends[i]` is the sum of the weights up to and with trunk `i`.
-#[derive(Debug, Default)]
-struct Pool {
-    trunks: Vec<Arc<Trunk>>,
-    ends: Vec<u64>,
+    pub(crate) revision: u64,
+    /// By id.
+    pub(crate) trunks: Arc<[Arc<Trunk>]>,
+    pub(crate) groups: HashMap<Arc<str>, Arc<Group>>,
+    /// All trunks as one group, where there are no routes.
+    pub(crate) everyone: Option<Arc<Group>>,
+    pub(crate) rules: Trie,
+    pub(crate) sources: Arc<Sources>,
 }
 
 /// What is asked.
@@ -56,6 +49,10 @@ pub struct Ask<'a> {
     pub now: u64,
     /// 64 random bits.
     pub draw: u64,
+    /// What routes look at.
+    pub subject: Subject<'a>,
+    /// Whether a trace is wanted; where nobody is found there is one anyway.
+    pub trace: bool,
 }
 
 /// What [`RouteTable::decide`] found.
@@ -69,35 +66,67 @@ pub enum Decision {
         target: usize,
         /// Whether all trunks were in doubt, and this one was taken nevertheless.
         panic: bool,
+        /// The route that won.
+        rule: Option<Rule>,
+        /// How it came to that, where that was asked for.
+        trace: Option<Box<Trace>>,
     },
-    /// None, and why, in words.
-    Nobody(String),
+    /// None.
+    Nobody(Refusal),
 }
 
-/// Draws by rejection before the exact draw, which walks the whole tier.
-const QUICK_DRAWS: usize = 4;
-/// Trunks named in a refusal; the rest is counted.
-const NAMED: usize = 3;
+/// Why nobody gets it.
+#[derive(Debug)]
+pub struct Refusal {
+    /// No route matches.
+    pub no_route: bool,
+    /// In words.
+    pub why: String,
+    /// How it came to that.
+    pub trace: Box<Trace>,
+}
+
+/// What would be decided.
+#[derive(Debug)]
+pub struct Imagination {
+    /// The trunk, and which of its targets.
+    pub chosen: Option<(Arc<Trunk>, usize)>,
+    /// No route matches.
+    pub no_route: bool,
+    /// How it comes to that.
+    pub trace: Trace,
+}
+
+/// A route that names the called number.
+#[derive(Clone, Debug)]
+pub struct Matched {
+    /// The route.
+    pub rule: Rule,
+    /// Characters of the called number that it names.
+    pub prefix: usize,
+    /// Whether it names the whole number.
+    pub exact: bool,
+    /// What does not hold; none where it matches.
+    pub unmet: Option<Unmet>,
+}
+
+/// Where requests of a route go.
+enum Pool<'a> {
+    Group(&'a Group),
+    Trunk(&'a Arc<Trunk>),
+    /// The table does not know it.
+    Unknown(&'a Arc<str>),
+}
+
+/// What a search came to.
+struct Outcome<T> {
+    rule: Option<Rule>,
+    prefix: usize,
+    no_route: bool,
+    found: Option<Found<T>>,
+}
 
 impl RouteTable {
-    pub(crate) fn new(revision: u64, trunks: Vec<Arc<Trunk>>, sources: Arc<Sources>) -> RouteTable {
-        let mut tiers: BTreeMap<u32, Vec<Arc<Trunk>>> = BTreeMap::new();
-        let mut blocked = Vec::new();
-        for trunk in &trunks {
-            if trunk.is_candidate() {
-                tiers.entry(trunk.facts.priority).or_default().push(trunk.clone());
-            } else {
-                blocked.push(trunk.clone());
-            }
-        }
-        let tier = |all: Vec<Arc<Trunk>>| {
-            let good: Vec<_> = all.iter().filter(|trunk| trunk.facts.doubts.is_empty()).cloned().collect();
-            let all = (good.len() < all.len()).then(|| Pool::new(all));
-            Tier { good: Pool::new(good), all }
-        };
-        RouteTable { revision, trunks, tiers: tiers.into_values().map(tier).collect(), blocked, sources }
-    }
-
     /// What the registry calls this state.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -113,149 +142,186 @@ impl RouteTable {
         self.trunks.binary_search_by(|trunk| (*trunk.id).cmp(id)).ok().map(|at| &self.trunks[at])
     }
 
+    /// Who may place calls, and whose they are.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// What an address, with the names of its verified certificate, may do.
     pub fn admit(&self, source: IpAddr, names: &[Box<str>]) -> Admission {
         self.sources.admit(source, names)
     }
 
-    /// Whether every trunk that could take calls is in doubt now.
+    /// Groups of which every trunk that could take calls is in doubt now.
+    pub fn groups_in_panic(&self) -> impl Iterator<Item = &str> {
+        self.groups.values().filter(|group| group.is_in_panic()).map(|group| &*group.id)
+    }
+
+    /// Whether every trunk that could take calls is in doubt now, of all or of some group.
     pub fn is_in_panic(&self) -> bool {
-        !self.tiers.is_empty() && self.tiers.iter().all(|tier| !tier.good.trunks.iter().any(|trunk| trunk.is_well()))
+        match &self.everyone {
+            Some(everyone) => everyone.is_in_panic(),
+            None => self.groups_in_panic().next().is_some(),
+        }
+    }
+
+    /// Routes that name a called number, the most specific first, and what speaks against each.
+    pub fn matching<'a>(&'a self, subject: &'a Subject<'a>) -> impl Iterator<Item = Matched> {
+        let called = number(subject.called).into_owned();
+        let fits: Vec<_> = self.rules.fits(&called).map(|fit| (fit.rule, fit.length, fit.exact)).collect();
+        fits.into_iter().map(move |(rule, prefix, exact)| Matched {
+            rule: rule.clone(),
+            prefix,
+            exact,
+            unmet: self.unmet(rule, subject),
+        })
+    }
+
+    fn unmet(&self, rule: &Rule, subject: &Subject<'_>) -> Option<Unmet> {
+        if !rule.route().enabled {
+            return Some(Unmet::Disabled);
+        }
+        subject.unmet(rule.route().conditions.as_deref()?, self)
     }
 
     /// Chooses a trunk and one of its targets.
     pub fn decide(&self, ask: &Ask<'_>) -> Decision {
-        let mut random = SplitMix(ask.draw);
-        let again = ask.again.and_then(|(id, tried)| {
-            let trunk = self.trunk(id).filter(|trunk| trunk.is_candidate())?;
-            let well = pick(trunk, ask.secure, tried, false, &mut random).map(|target| (target, false));
-            let any = |random: &mut SplitMix| pick(trunk, ask.secure, tried, true, random).map(|target| (target, true));
-            let (target, panic) = well.or_else(|| self.is_in_panic().then(|| any(&mut random)).flatten())?;
-            let seat = if ask.begins_call { Seat::take(trunk)? } else { Seat::without_channel(trunk) };
-            Some(Decision::Trunk { seat, target, panic })
-        });
-        let choose = |pool: fn(&Tier) -> &Pool, panic: bool, random: &mut SplitMix| {
-            self.tiers.iter().find_map(|tier| pool(tier).choose(ask, panic, random))
-        };
-        again
-            .or_else(|| choose(|tier| &tier.good, false, &mut random))
-            .or_else(|| {
-                let panic = self.is_in_panic();
-                panic.then(|| choose(|tier| tier.all.as_ref().unwrap_or(&tier.good), true, &mut random)).flatten()
-            })
-            .unwrap_or_else(|| Decision::Nobody(self.why_nobody(ask)))
+        let mut search = Search::new(ask, Real);
+        let Outcome { rule, prefix, no_route, found } = self.find(&mut search);
+        match found {
+            Some(Found { taken: seat, serial, target, panic }) => {
+                let trace = ask.trace.then(|| Box::new(self.trace(&mut search, rule.as_ref(), prefix, Some(serial))));
+                Decision::Trunk { seat, target, panic, rule, trace }
+            }
+            None => {
+                let trace = self.trace(&mut search, rule.as_ref(), prefix, None);
+                let why = self.why_nobody(ask, no_route, &trace);
+                Decision::Nobody(Refusal { no_route, why, trace: Box::new(trace) })
+            }
+        }
     }
 
-    fn why_nobody(&self, ask: &Ask<'_>) -> String {
+    /// What [`Self::decide`] would choose: the same search, but nothing is taken.
+    pub fn imagine(&self, ask: &Ask<'_>) -> Imagination {
+        let mut search = Search::new(ask, Imagined);
+        let Outcome { rule, prefix, no_route, found } = self.find(&mut search);
+        let serial = found.as_ref().map(|found| found.serial);
+        let trace = self.trace(&mut search, rule.as_ref(), prefix, serial);
+        let trunk = |serial: u32| self.trunks.iter().find(|trunk| trunk.live.serial() == serial).cloned();
+        let chosen = found.and_then(|found| Some((trunk(found.serial)?, found.target)));
+        Imagination { chosen, no_route, trace }
+    }
+
+    fn find<H: Hand>(&self, search: &mut Search<'_, H>) -> Outcome<H::Taken> {
+        let ask = search.ask;
+        let mut outcome = Outcome { rule: None, prefix: 0, no_route: false, found: None };
+        if self.everyone.is_none() {
+            let called = number(ask.subject.called);
+            let won = self.rules.fits(&called).find(|fit| self.unmet(fit.rule, &ask.subject).is_none());
+            match won {
+                Some(fit) => (outcome.rule, outcome.prefix) = (Some(fit.rule.clone()), fit.length),
+                None => {
+                    outcome.no_route = true;
+                    return outcome;
+                }
+            }
+        }
+        let rule = outcome.rule.as_ref();
+        search.emergency = rule.is_some_and(Rule::is_emergency);
+        let again = ask.again.and_then(|(id, tried)| Some((self.trunk(id)?, tried)));
+        outcome.found = again
+            .and_then(|(trunk, tried)| search.take_again(trunk, tried))
+            .or_else(|| self.pools(rule).find_map(|(_, pool)| pool.choose(search)));
+        // An emergency call would rather go to a trunk in doubt than nowhere.
+        if outcome.found.is_none() && (search.emergency || self.is_in_panic_for(rule)) {
+            search.panic = true;
+            outcome.found = again
+                .and_then(|(trunk, tried)| search.take_again(trunk, tried))
+                .or_else(|| self.pools(rule).find_map(|(_, pool)| pool.choose(search)));
+        }
+        outcome
+    }
+
+    /// The targets of a route, or all trunks where there is none.
+    fn pools<'a>(&'a self, rule: Option<&'a Rule>) -> impl Iterator<Item = (usize, Pool<'a>)> {
+        let named = rule.map(|rule| &*rule.route().targets).unwrap_or_default().iter().map(|target| match target {
+            RouteTarget::Group(id) => self.groups.get(id).map_or(Pool::Unknown(id), |group| Pool::Group(group)),
+            RouteTarget::Trunk(id) => self.trunk(id).map_or(Pool::Unknown(id), Pool::Trunk),
+        });
+        let everyone = self.everyone.as_deref().filter(|_| rule.is_none()).map(Pool::Group);
+        everyone.into_iter().chain(named).enumerate()
+    }
+
+    /// Whether a route's targets have trunks that could take calls, and all are in doubt.
+    fn is_in_panic_for(&self, rule: Option<&Rule>) -> bool {
+        let mut candidates = self.pools(rule).flat_map(|(_, pool)| pool.candidates()).peekable();
+        candidates.peek().is_some() && !candidates.any(|trunk| trunk.is_well())
+    }
+
+    fn trace<H: Hand>(
+        &self,
+        search: &mut Search<'_, H>,
+        rule: Option<&Rule>,
+        prefix: usize,
+        chosen: Option<u32>,
+    ) -> Trace {
+        let mut trace = Trace {
+            revision: self.revision,
+            draw: search.ask.draw,
+            rule: rule.cloned(),
+            prefix: prefix as u8,
+            // Doubts are told, overruled or not.
+            panic: std::mem::take(&mut search.panic),
+            ..Trace::default()
+        };
+        let no_route = rule.is_none() && self.everyone.is_none();
+        for (at, pool) in self.pools(rule).filter(|_| !no_route) {
+            match pool {
+                Pool::Unknown(id) => trace.add(id, at, || Verdict::Unknown),
+                Pool::Trunk(trunk) => trace.note(search, trunk, at, chosen),
+                Pool::Group(group) => group.trunks.iter().for_each(|trunk| trace.note(search, trunk, at, chosen)),
+            }
+        }
+        trace
+    }
+
+    fn why_nobody(&self, ask: &Ask<'_>, no_route: bool, trace: &Trace) -> String {
+        if no_route {
+            return format!("no route matches {}", String::from_utf8_lossy(&number(ask.subject.called)));
+        }
         if self.trunks.is_empty() {
             return "no trunk is registered".to_owned();
         }
-        let live = self.tiers.iter().flat_map(|tier| &tier.all.as_ref().unwrap_or(&tier.good).trunks);
-        let mut text = String::from("no trunk:");
-        for (n, trunk) in live.chain(&self.blocked).take(NAMED).enumerate() {
-            let reasons = if ask.tried.contains(&trunk.live.serial()) {
-                "tried".to_owned()
-            } else {
-                trunk.reasons(ask.now).join(", ")
-            };
-            let reasons = match reasons.as_str() {
-                "" if trunk.targets.is_empty() => "unresolved",
-                "" if ask.secure => "not reached by TLS",
-                "" if !trunk.is_well() => "down",
-                "" => "full",
-                reasons => reasons,
-            };
-            text.push_str(if n == 0 { " " } else { "; " });
-            text.push_str(&format!("{} {reasons}", trunk.id));
-        }
-        if self.trunks.len() > NAMED {
-            text.push_str(&format!("; and {} more", self.trunks.len() - NAMED));
-        }
-        text
+        trace.why_nobody()
     }
 }
 
-impl Pool {
-    fn new(trunks: Vec<Arc<Trunk>>) -> Pool {
-        let mut end = 0;
-        let sum = |trunk: &Arc<Trunk>| {
-            end += u64::from(trunk.weight());
-            end
+impl Trace {
+    fn note<H: Hand>(&mut self, search: &Search<'_, H>, trunk: &Arc<Trunk>, target: usize, chosen: Option<u32>) {
+        self.add(&trunk.id, target, || {
+            if chosen == Some(trunk.live.serial()) { Verdict::Chosen } else { search.verdict(trunk) }
+        });
+    }
+}
+
+impl Pool<'_> {
+    fn choose<H: Hand>(&self, search: &mut Search<'_, H>) -> Option<Found<H::Taken>> {
+        match self {
+            Pool::Group(group) => group.tiers.iter().find_map(|tier| tier.choose(group, search)),
+            Pool::Trunk(trunk) => search.take(trunk),
+            Pool::Unknown(_) => None,
+        }
+    }
+}
+
+impl<'a> Pool<'a> {
+    fn candidates(self) -> impl Iterator<Item = &'a Arc<Trunk>> {
+        let (group, trunk) = match self {
+            Pool::Group(group) => (Some(group), None),
+            Pool::Trunk(trunk) => (None, Some(trunk)),
+            Pool::Unknown(_) => (None, None),
         };
-        Pool { ends: trunks.iter().map(sum).collect(), trunks }
+        let of_group = group.into_iter().flat_map(|group| group.tiers.iter().flat_map(|tier| &tier.trunks));
+        of_group.chain(trunk.filter(|trunk| trunk.is_candidate()))
     }
-
-    fn choose(&self, ask: &Ask<'_>, panic: bool, random: &mut SplitMix) -> Option<Decision> {
-        let total = *self.ends.last()?;
-        for _ in 0..QUICK_DRAWS {
-            let point = random.below(total);
-            let trunk = &self.trunks[self.ends.partition_point(|end| *end <= point)];
-            if let Some(decision) = take(trunk, ask, panic, random) {
-                return Some(decision);
-            }
-        }
-        let has_room = |trunk: &&Arc<Trunk>| {
-            let full = ask.begins_call && (trunk.is_full() || trunk.is_at_rate(ask.now));
-            !full && !ask.tried.contains(&trunk.live.serial()) && (panic || trunk.is_open(ask.now))
-        };
-        let mut left: Vec<&Arc<Trunk>> = self.trunks.iter().filter(has_room).collect();
-        while !left.is_empty() {
-            let mut point = random.below(left.iter().map(|trunk| u64::from(trunk.weight())).sum());
-            let at = left.iter().position(|trunk| {
-                let weight = u64::from(trunk.weight());
-                let hit = point < weight;
-                point = point.saturating_sub(weight);
-                hit
-            })?;
-            // Another thread may have taken the last channel since.
-            if let Some(decision) = take(left[at], ask, panic, random) {
-                return Some(decision);
-            }
-            left.swap_remove(at);
-        }
-        None
-    }
-}
-
-fn take(trunk: &Arc<Trunk>, ask: &Ask<'_>, panic: bool, random: &mut SplitMix) -> Option<Decision> {
-    if ask.tried.contains(&trunk.live.serial()) || (!panic && !trunk.is_open(ask.now)) {
-        return None;
-    }
-    let target = pick(trunk, ask.secure, &[], panic, random)?;
-    if !ask.begins_call {
-        return Some(Decision::Trunk { seat: Seat::without_channel(trunk), target, panic });
-    }
-    let seat = Seat::take(trunk)?;
-    if trunk.facts.max_cps.is_some_and(|rate| !trunk.live.rate.take(rate, ask.now)) {
-        return None;
-    }
-    // Last, as it takes the place of the next call on trial.
-    if !panic && !trunk.live.gate().take(ask.now / 1000) {
-        return None;
-    }
-    Some(Decision::Trunk { seat, target, panic })
-}
-
-/// A target of the lowest priority, drawn by weight (RFC 2782); usable ones alone, or in a panic any.
-fn pick(trunk: &Trunk, secure: bool, tried: &[u32], panic: bool, random: &mut SplitMix) -> Option<usize> {
-    let fits = |at: &usize| {
-        let target = &trunk.targets[*at];
-        (!secure || target.place.transport == Transport::Tls)
-            && (panic || target.live.is_usable())
-            && !tried.contains(&target.live.serial())
-    };
-    if let [_] = trunk.targets.as_slice() {
-        return Some(0).filter(fits);
-    }
-    let all = 0..trunk.targets.len();
-    let priority = all.clone().filter(fits).map(|at| trunk.targets[at].place.priority).min()?;
-    let of_it = |at: &usize| trunk.targets[*at].place.priority == priority && fits(at);
-    // A weight of 0 is to have a very small chance: a hundredth of the least one.
-    let weight = |at: usize| u64::from(trunk.targets[at].place.weight) * 100 + 1;
-    let mut point = random.below(all.clone().filter(of_it).map(weight).sum());
-    all.filter(of_it).find(|at| {
-        let hit = point < weight(*at);
-        point = point.saturating_sub(weight(*at));
-        hit
-    })
 }

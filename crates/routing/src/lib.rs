@@ -7,22 +7,30 @@
 
 mod builder;
 mod decide;
+mod group;
+mod hand;
+mod policy;
 mod random;
 mod rate;
 mod rule;
+mod search;
 mod seat;
 mod sources;
+mod subject;
 mod target;
 mod tls;
 mod trace;
+mod trie;
 mod trunk;
+mod turns;
 
 pub use builder::Builder;
-pub use decide::{Ask, Decision, RouteTable};
+pub use decide::{Ask, Decision, Imagination, Matched, Refusal, RouteTable};
 pub use rule::Rule;
 pub use seat::{Live, Seat};
 pub use sources::{Admission, Sources};
+pub use subject::{Headers, Subject, Unmet, number};
 pub use target::{Place, Target, TargetLive};
 pub use tls::TlsPeer;
-pub use trace::{Considered, Trace, Verdict};
+pub use trace::{Considered, Trace, Verdict, Words};
 pub use trunk::{Facts, Trunk};

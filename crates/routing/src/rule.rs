@@ -24,6 +24,12 @@ impl Rule {
         &self.0.id
     }
 
+    /// Its order among routes of the same called number: the lowest wins.
+    pub(crate) fn order(&self) -> (std::cmp::Reverse<usize>, u32, &str) {
+        let conditions = self.0.conditions.as_ref().map_or(0, |conditions| conditions.count());
+        (std::cmp::Reverse(conditions), self.0.precedence, &self.0.id)
+    }
+
     fn treatment(&self) -> Option<&Treatment> {
         self.0.treatment.as_deref()
     }

@@ -1,8 +1,9 @@
 //! Why a decision came out as it did.
 //!
-//! A trace is written by the decision itself, so it cannot tell another story than the one that happened. It is bounded: of
+//! A trace is written by the search itself, so it cannot tell another story than the one that happened. It is bounded: of
 //! trunks beyond [`Trace::MOST`] only the number is kept.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::Rule;
@@ -14,10 +15,12 @@ pub struct Trace {
     pub revision: u64,
     /// The random bits that it drew from.
     pub draw: u64,
-    /// The route that won; none where there are no routes at all.
+    /// The route that won; none where there are no routes, or none matched.
     pub rule: Option<Rule>,
-    /// Length of the called prefix that matched, in characters.
+    /// Characters of the called number that the route names.
     pub prefix: u8,
+    /// Every trunk was in doubt, and doubts were overruled.
+    pub panic: bool,
     /// Trunks of the targets, in the order of the targets, inside one by priority and id.
     pub considered: Vec<Considered>,
     /// Further trunks.
@@ -29,8 +32,8 @@ pub struct Trace {
 pub struct Considered {
     /// Its id.
     pub trunk: Arc<str>,
-    /// The group that it was considered in.
-    pub group: Arc<str>,
+    /// Which target of the route it belongs to.
+    pub target: u8,
     /// What was found.
     pub verdict: Verdict,
 }
@@ -45,11 +48,11 @@ pub enum Verdict {
     /// The request has tried it before.
     Tried,
     /// A fact speaks against it: its lease, its operator, itself.
-    Obstacle(Arc<[String]>),
-    /// A doubt speaks against it: probes, calls, a rest.
-    Doubt(Arc<[String]>),
+    Obstacle(Words),
+    /// A doubt speaks against it: probes, calls, a rest, its group's guard.
+    Doubt(Words),
     /// Its name does not resolve, or no transport leads there.
-    Unresolved(String),
+    Unresolved(Words),
     /// It has no room: channels taken, and at most.
     Full(u32, u32),
     /// It is at its rate, calls per second.
@@ -60,7 +63,93 @@ pub enum Verdict {
     Unknown,
 }
 
+/// A text that costs nothing to keep.
+#[derive(Clone, Debug)]
+pub enum Words {
+    /// Of a trunk.
+    Shared(Arc<str>),
+    /// Of the program.
+    Plain(&'static str),
+}
+
+impl Words {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Words::Shared(text) => text,
+            Words::Plain(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Words {
+    fn eq(&self, other: &Words) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Verdict {
+    /// One of a fixed set, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Verdict::Chosen => "chosen",
+            Verdict::Next => "next",
+            Verdict::Tried => "tried",
+            Verdict::Obstacle(_) => "obstacle",
+            Verdict::Doubt(_) => "doubt",
+            Verdict::Unresolved(_) => "unresolved",
+            Verdict::Full(..) => "full",
+            Verdict::Rate(_) => "rate",
+            Verdict::NotSecure => "not_secure",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Obstacle(words) | Verdict::Doubt(words) => f.write_str(words.as_str()),
+            Verdict::Unresolved(words) if words.as_str().is_empty() => f.write_str("unresolved"),
+            Verdict::Unresolved(words) => f.write_str(words.as_str()),
+            Verdict::Full(active, most) => write!(f, "full {active}/{most}"),
+            Verdict::Rate(rate) => write!(f, "rate {rate}/s"),
+            Verdict::NotSecure => f.write_str("not reached by TLS"),
+            Verdict::Unknown => f.write_str("not registered"),
+            Verdict::Chosen | Verdict::Next | Verdict::Tried => f.write_str(self.code()),
+        }
+    }
+}
+
+/// Trunks named in a refusal; the rest is counted.
+const NAMED: usize = 3;
+
 impl Trace {
     /// Trunks that are kept.
     pub const MOST: usize = 32;
+
+    pub(crate) fn add(&mut self, trunk: &Arc<str>, target: usize, verdict: impl FnOnce() -> Verdict) {
+        if self.considered.len() == Trace::MOST {
+            self.more += 1;
+            return;
+        }
+        let target = u8::try_from(target).unwrap_or(u8::MAX);
+        self.considered.push(Considered { trunk: trunk.clone(), target, verdict: verdict() });
+    }
+
+    /// Why nobody took it, in a few words.
+    pub(crate) fn why_nobody(&self) -> String {
+        let mut text = String::from("no trunk:");
+        for (n, Considered { trunk, verdict, .. }) in self.considered.iter().take(NAMED).enumerate() {
+            // Whoever could have had it was taken by others since.
+            let verdict = if *verdict == Verdict::Next { &Verdict::Doubt(Words::Plain("full")) } else { verdict };
+            text.push_str(if n == 0 { " " } else { "; " });
+            text.push_str(&format!("{trunk} {verdict}"));
+        }
+        match self.considered.len().saturating_sub(NAMED) + self.more as usize {
+            0 => {}
+            more => text.push_str(&format!("; and {more} more")),
+        }
+        text
+    }
 }

@@ -11,6 +11,8 @@ use crate::{Live, Place, Target, rule};
 pub struct Facts {
     /// Its `sip_uri`.
     pub sip_uri: String,
+    /// The set of trunks that it shares load with.
+    pub group: Arc<str>,
     /// Where it is reached; none while its name does not resolve.
     pub places: Vec<Place>,
     /// Lower is tried first.
@@ -41,6 +43,8 @@ pub struct Facts {
     pub obstacles: Vec<String>,
     /// What speaks against it, unless all trunks are in such trouble: probes, calls, flapping.
     pub doubts: Vec<String>,
+    /// Likewise, but it asked for it, or is to recover: an emergency call goes there nevertheless.
+    pub rests: Vec<String>,
     /// Why it has no addresses, where it has none.
     pub unreachable: Option<String>,
     /// Its places are past their time: the name servers have not answered since.
@@ -62,18 +66,28 @@ pub struct Trunk {
     pub host_port: Box<[u8]>,
     /// URI parameters of its `sip_uri` with the leading `;`, or empty.
     pub uri_params: Box<[u8]>,
+    /// Words of the obstacles, of the doubts and of the rests, where there are any, and of why it has no targets.
+    pub(crate) obstacle: Option<Arc<str>>,
+    pub(crate) doubt: Option<Arc<str>>,
+    pub(crate) rest: Option<Arc<str>>,
+    pub(crate) unreachable: Option<Arc<str>>,
     pub(crate) live: Arc<Live>,
 }
 
 impl Trunk {
     pub(crate) fn new(id: Arc<str>, facts: Facts, live: Arc<Live>, targets: Vec<Target>) -> Trunk {
         let parts = split(facts.sip_uri.as_bytes());
+        let words = |reasons: &[String]| (!reasons.is_empty()).then(|| Arc::from(reasons.join(", ")));
         Trunk {
             id,
             targets,
             user: parts.user.map(Into::into),
             host_port: parts.host_port.into(),
             uri_params: parts.params.into(),
+            obstacle: words(&facts.obstacles),
+            doubt: words(&facts.doubts),
+            rest: words(&facts.rests),
+            unreachable: facts.unreachable.as_deref().map(Arc::from),
             facts,
             live,
         }
@@ -117,12 +131,12 @@ impl Trunk {
         self.facts.obstacles.is_empty() && !self.targets.is_empty()
     }
 
-    /// Whether nothing that happened since the table was built speaks against it.
+    /// Whether no doubt speaks against it.
     pub(crate) fn is_well(&self) -> bool {
-        self.live.gate().is_open() && self.is_open(0)
+        self.doubt.is_none() && self.rest.is_none() && self.live.gate().is_open() && self.is_open(0)
     }
 
-    /// Whether a call may go there now, room aside; `now` is in microseconds of the router's clock. A trunk on trial (its gate is
+    /// Whether nothing that happened since the table was built keeps a call away now, room aside; `now` is in microseconds of the router's clock. A trunk on trial (its gate is
     /// ajar) is not well, but gets a call now and then.
     pub(crate) fn is_open(&self, now: u64) -> bool {
         self.live.gate().passes(now / 1000)
@@ -133,7 +147,7 @@ impl Trunk {
     /// Why it gets no calls now, limits included; empty when it does.
     pub fn reasons(&self, now: u64) -> Vec<String> {
         let mut reasons = self.facts.obstacles.clone();
-        reasons.extend(self.facts.doubts.iter().cloned());
+        reasons.extend(self.facts.doubts.iter().chain(&self.facts.rests).cloned());
         reasons.extend(self.reasons_here(now));
         reasons
     }

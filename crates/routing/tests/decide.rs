@@ -71,12 +71,12 @@ fn a_refusal_says_why() {
     let mut unresolved = facts(0, 1, None);
     unresolved.places.clear();
     let table = table(&[("a", disabled), ("b", facts(0, 1, Some(0))), ("c", unresolved)]);
-    let Decision::Nobody(why) = table.decide(&call(0)) else { panic!("a seat") };
-    assert_eq!(why, "no trunk: b full 0/0; a disabled, lease expired; c unresolved");
-    let Decision::Nobody(why) = Builder::new(Vec::new(), Vec::new()).build(0).decide(&call(0)) else {
+    let Decision::Nobody(refusal) = table.decide(&call(0)) else { panic!("a seat") };
+    assert_eq!(refusal.why, "no trunk: a disabled, lease expired; b full 0/0; c unresolved");
+    let Decision::Nobody(refusal) = Builder::new(Vec::new(), Vec::new()).build(0).decide(&call(0)) else {
         panic!("a seat")
     };
-    assert_eq!(why, "no trunk is registered");
+    assert_eq!(refusal.why, "no trunk is registered");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn sources_are_the_trunks_and_the_allowed() {
 
 fn target(decision: &Decision) -> Option<(String, u16, bool)> {
     match decision {
-        Decision::Trunk { seat, target, panic } => {
+        Decision::Trunk { seat, target, panic, .. } => {
             let trunk = seat.trunk();
             Some((trunk.id.to_string(), trunk.targets[*target].place.address.port(), *panic))
         }
@@ -152,8 +152,8 @@ fn targets_go_by_priority_and_weight_and_verdict() {
     let all = [targets[1].live.serial(), targets[2].live.serial()];
     assert_eq!(target(&table.decide(&Ask { again: Some(("a", &all)), ..again })), None);
     let secure = Ask { secure: true, ..call(1) };
-    let Decision::Nobody(why) = table.decide(&secure) else { panic!("a seat") };
-    assert_eq!(why, "no trunk: a not reached by TLS");
+    let Decision::Nobody(refusal) = table.decide(&secure) else { panic!("a seat") };
+    assert_eq!(refusal.why, "no trunk: a not reached by TLS");
 }
 
 #[test]

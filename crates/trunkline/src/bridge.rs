@@ -105,13 +105,14 @@ impl Router for Bridge {
             again: question.again.is_some().then_some((again, tried)),
             now: question.now.0,
             draw: question.draw,
+            ..Ask::default()
         };
         match self.table.load().decide(&ask) {
-            Decision::Trunk { seat, target, panic } => {
+            Decision::Trunk { seat, target, panic, .. } => {
                 self.note_panic(panic);
                 Answer::Forward(Target { seat, index: target, rule: None, trace: None })
             }
-            Decision::Nobody(reason) => Answer::Refuse { status: 503, reason, trace: None },
+            Decision::Nobody(refusal) => Answer::Refuse { status: 503, reason: refusal.why, trace: None },
         }
     }
 

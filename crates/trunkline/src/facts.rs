@@ -33,8 +33,9 @@ pub fn of(view: &View, names: &Names, transports: &[Transport]) -> Facts {
     for place in places.iter_mut().filter(|place| place.transport == Transport::Tls) {
         place.tls = Some(tls.clone());
     }
-    let (doubts, obstacles) = view.reasons.iter().partition::<Vec<_>, _>(|reason| reason.is_doubt());
-    let words = |reasons: Vec<&registry::Reason>| reasons.into_iter().map(ToString::to_string).collect();
+    let words = |wanted: fn(&registry::Reason) -> bool| {
+        view.reasons.iter().filter(|reason| wanted(reason)).map(ToString::to_string).collect()
+    };
     let probe = trunk.probe.as_deref();
     let sip_uri = match (&trunk.register, &view.binding) {
         (Some(_), Some(binding)) => binding.contact.clone(),
@@ -42,6 +43,7 @@ pub fn of(view: &View, names: &Names, transports: &[Transport]) -> Facts {
     };
     Facts {
         sip_uri,
+        group: trunk.group().into(),
         places,
         priority: trunk.priority,
         weight: trunk.weight,
@@ -55,8 +57,9 @@ pub fn of(view: &View, names: &Names, transports: &[Transport]) -> Facts {
         probe_from: probe.and_then(|probe| probe.from.as_deref()).map(str::to_owned),
         probe_host: probe.and_then(|probe| probe.host.as_deref()).map(str::to_owned),
         certificate_name: certificate_name(trunk),
-        obstacles: words(obstacles),
-        doubts: words(doubts),
+        obstacles: words(|reason| !reason.is_doubt()),
+        doubts: words(|reason| reason.is_doubt() && !reason.is_rest()),
+        rests: words(registry::Reason::is_rest),
         unreachable: unreachable.filter(|why| !why.is_empty()),
         stale: service(view).is_some_and(|service| matches!(names.get(&service), State::Known { stale: true, .. })),
     }

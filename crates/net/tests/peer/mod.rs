@@ -37,7 +37,7 @@ impl Router for Table {
             Decision::Trunk { seat, target, .. } => {
                 Answer::Forward(Target { seat, index: target, rule: None, trace: None })
             }
-            Decision::Nobody(reason) => Answer::Refuse { status: 503, reason, trace: None },
+            Decision::Nobody(refusal) => Answer::Refuse { status: 503, reason: refusal.why, trace: None },
         }
     }
 

@@ -154,14 +154,15 @@ impl World {
                 again: question.again.is_some().then_some((&*id, tried.as_slice())),
                 now: question.now.0,
                 draw: question.draw,
+                ..Ask::default()
             };
             let answer = match (self.refuse, self.table.decide(&ask)) {
                 (Some((status, reason)), _) => Answer::Refuse { status, reason: reason.to_owned(), trace: None },
-                (None, Decision::Trunk { seat, target, panic }) => {
+                (None, Decision::Trunk { seat, target, panic, .. }) => {
                     self.panics += usize::from(panic);
                     Answer::Forward(Target { seat, index: target, rule: None, trace: None })
                 }
-                (None, Decision::Nobody(reason)) => Answer::Refuse { status: 503, reason, trace: None },
+                (None, Decision::Nobody(refusal)) => Answer::Refuse { status: 503, reason: refusal.why, trace: None },
             };
             self.shard.answer(self.now, question.context, answer, &mut out);
             self.questions.push(question);
