@@ -27,6 +27,8 @@ pub struct Builder {
     stale: HashSet<Arc<str>>,
     everyone: Option<Arc<Group>>,
     rules: Trie,
+    /// Routes in the trie.
+    count: usize,
     routes: HashMap<Arc<str>, Rule>,
     allow: Vec<IpNet>,
     trust: Vec<IpNet>,
@@ -49,12 +51,37 @@ impl Builder {
             stale: HashSet::new(),
             everyone: None,
             rules: Trie::default(),
+            count: 0,
             routes: HashMap::new(),
             allow,
             trust,
             sources: Arc::default(),
             sources_stale: true,
         }
+    }
+
+    /// Holds what a table was built of, to imagine another. It shares the counts and verdicts of the table's trunks, but knows
+    /// neither who may call beside them, nor its routes by their ids: those change by [`Self::swap_route`].
+    pub fn of(table: &RouteTable) -> Builder {
+        let mut builder = Builder::new(Vec::new(), Vec::new());
+        for trunk in table.trunks() {
+            builder.next_serial = builder.next_serial.max(trunk.live.serial() + 1);
+            for target in &trunk.targets {
+                builder.next_serial = builder.next_serial.max(target.live.serial() + 1);
+            }
+            builder.lives.insert(trunk.id.clone(), trunk.live.clone());
+            builder.trunks.insert(trunk.id.clone(), trunk.clone());
+            builder.join(trunk);
+        }
+        for (id, group) in &table.groups {
+            builder.settings.insert(id.clone(), (group.policy, group.hash_on.clone()));
+        }
+        builder.groups = table.groups.clone();
+        builder.everyone = table.everyone.clone();
+        builder.stale.clear();
+        (builder.rules, builder.count) = (table.rules.clone(), table.routes);
+        (builder.sources, builder.sources_stale) = (table.sources.clone(), false);
+        builder
     }
 
     /// Adds or replaces a trunk; its counts stay.
@@ -132,20 +159,31 @@ impl Builder {
 
     /// Adds or replaces a route.
     pub fn set_route(&mut self, route: &Arc<Route>) {
-        self.remove_route(&route.id);
         let rule = Rule::new(route.clone());
-        for (number, exact) in numbers(route) {
-            self.rules.insert(number, exact, &rule);
-        }
-        self.routes.insert(route.id.clone(), rule);
+        let old = self.routes.insert(route.id.clone(), rule.clone());
+        self.swap(old.as_ref(), Some(&rule));
     }
 
     /// Removes a route.
     pub fn remove_route(&mut self, id: &str) {
-        let Some(rule) = self.routes.remove(id) else { return };
-        for (number, exact) in numbers(rule.route()) {
-            self.rules.remove(number, exact, &rule);
+        let old = self.routes.remove(id);
+        self.swap(old.as_ref(), None);
+    }
+
+    /// Puts a route in the place of another that the table has.
+    pub fn swap_route(&mut self, old: Option<&Arc<Route>>, new: Option<&Arc<Route>>) {
+        let rule = |route: &Arc<Route>| Rule::new(route.clone());
+        self.swap(old.map(rule).as_ref(), new.map(rule).as_ref());
+    }
+
+    fn swap(&mut self, old: Option<&Rule>, new: Option<&Rule>) {
+        if let Some(old) = old {
+            numbers(old.route()).for_each(|(number, exact)| self.rules.remove(number, exact, old));
         }
+        if let Some(new) = new {
+            numbers(new.route()).for_each(|(number, exact)| self.rules.insert(number, exact, new));
+        }
+        self.count = self.count + usize::from(new.is_some()) - usize::from(old.is_some());
     }
 
     /// Ids of the routes that it holds.
@@ -198,6 +236,7 @@ impl Builder {
             groups: self.groups.clone(),
             everyone: self.everyone.clone(),
             rules: self.rules.clone(),
+            routes: self.count,
             sources: self.sources.clone(),
         }
     }
@@ -215,7 +254,7 @@ impl Builder {
             let group = Group::new(id.clone(), settings, trunks, old);
             self.groups.insert(id, Arc::new(group));
         }
-        if !self.routes.is_empty() {
+        if self.count > 0 {
             self.everyone = None;
         } else if everyone_stale {
             // The record of the default group says how all share load where all are one group.

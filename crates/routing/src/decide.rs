@@ -16,7 +16,7 @@ use crate::group::Group;
 use crate::hand::{Hand, Imagined, Real};
 use crate::search::{Found, Search};
 use crate::subject::{Subject, Unmet, number};
-use crate::trace::{Trace, Verdict};
+use crate::trace::{Matched, Trace, Verdict};
 use crate::trie::Trie;
 use crate::{Admission, Rule, Seat, Sources, Trunk};
 
@@ -30,6 +30,8 @@ pub struct RouteTable {
     /// All trunks as one group, where there are no routes.
     pub(crate) everyone: Option<Arc<Group>>,
     pub(crate) rules: Trie,
+    /// Routes in all.
+    pub(crate) routes: usize,
     pub(crate) sources: Arc<Sources>,
 }
 
@@ -97,19 +99,6 @@ pub struct Imagination {
     pub trace: Trace,
 }
 
-/// A route that names the called number.
-#[derive(Clone, Debug)]
-pub struct Matched {
-    /// The route.
-    pub rule: Rule,
-    /// Characters of the called number that it names.
-    pub prefix: usize,
-    /// Whether it names the whole number.
-    pub exact: bool,
-    /// What does not hold; none where it matches.
-    pub unmet: Option<Unmet>,
-}
-
 /// Where requests of a route go.
 enum Pool<'a> {
     Group(&'a Group),
@@ -165,16 +154,9 @@ impl RouteTable {
         }
     }
 
-    /// Routes that name a called number, the most specific first, and what speaks against each.
-    pub fn matching<'a>(&'a self, subject: &'a Subject<'a>) -> impl Iterator<Item = Matched> {
-        let called = number(subject.called).into_owned();
-        let fits: Vec<_> = self.rules.fits(&called).map(|fit| (fit.rule, fit.length, fit.exact)).collect();
-        fits.into_iter().map(move |(rule, prefix, exact)| Matched {
-            rule: rule.clone(),
-            prefix,
-            exact,
-            unmet: self.unmet(rule, subject),
-        })
+    /// How many routes there are.
+    pub fn routes(&self) -> usize {
+        self.routes
     }
 
     fn unmet(&self, rule: &Rule, subject: &Subject<'_>) -> Option<Unmet> {
@@ -275,6 +257,11 @@ impl RouteTable {
             ..Trace::default()
         };
         let no_route = rule.is_none() && self.everyone.is_none();
+        let subject = &search.ask.subject;
+        for fit in self.rules.fits(&number(subject.called)).take(Trace::MOST_ROUTES) {
+            let (rule, prefix, exact) = (fit.rule.clone(), fit.length as u8, fit.exact);
+            trace.routes.push(Matched { unmet: self.unmet(&rule, subject), rule, prefix, exact });
+        }
         for (at, pool) in self.pools(rule).filter(|_| !no_route) {
             match pool {
                 Pool::Unknown(id) => trace.add(id, at, || Verdict::Unknown),

@@ -25,12 +25,12 @@ mod trunk;
 mod turns;
 
 pub use builder::Builder;
-pub use decide::{Ask, Decision, Imagination, Matched, Refusal, RouteTable};
+pub use decide::{Ask, Decision, Imagination, Refusal, RouteTable};
 pub use rule::Rule;
 pub use seat::{Live, Seat};
 pub use sources::{Admission, Sources};
 pub use subject::{Headers, Subject, Unmet, number};
 pub use target::{Place, Target, TargetLive};
 pub use tls::TlsPeer;
-pub use trace::{Considered, Trace, Verdict, Words};
+pub use trace::{Considered, Matched, Trace, Verdict, Words};
 pub use trunk::{Facts, Trunk};

@@ -26,8 +26,12 @@ impl Rule {
 
     /// Its order among routes of the same called number: the lowest wins.
     pub(crate) fn order(&self) -> (std::cmp::Reverse<usize>, u32, &str) {
-        let conditions = self.0.conditions.as_ref().map_or(0, |conditions| conditions.count());
-        (std::cmp::Reverse(conditions), self.0.precedence, &self.0.id)
+        (std::cmp::Reverse(self.conditions()), self.0.precedence, &self.0.id)
+    }
+
+    /// Conditions beside the called number.
+    pub fn conditions(&self) -> usize {
+        self.0.conditions.as_ref().map_or(0, |conditions| conditions.count())
     }
 
     fn treatment(&self) -> Option<&Treatment> {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::Rule;
+use crate::{Rule, Unmet};
 
 /// One decision.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Trace {
     pub revision: u64,
     /// The random bits that it drew from.
     pub draw: u64,
+    /// Routes that name the called number, the most specific first.
+    pub routes: Vec<Matched>,
     /// The route that won; none where there are no routes, or none matched.
     pub rule: Option<Rule>,
     /// Characters of the called number that the route names.
@@ -25,6 +27,19 @@ pub struct Trace {
     pub considered: Vec<Considered>,
     /// Further trunks.
     pub more: u32,
+}
+
+/// A route that names the called number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matched {
+    /// The route.
+    pub rule: Rule,
+    /// Characters of the called number that it names.
+    pub prefix: u8,
+    /// Whether it names the whole number.
+    pub exact: bool,
+    /// What does not hold; none where it matches. The first of those wins.
+    pub unmet: Option<Unmet>,
 }
 
 /// A trunk and what was found of it.
@@ -127,6 +142,8 @@ const NAMED: usize = 3;
 impl Trace {
     /// Trunks that are kept.
     pub const MOST: usize = 32;
+    /// Routes that are kept.
+    pub const MOST_ROUTES: usize = 16;
 
     pub(crate) fn add(&mut self, trunk: &Arc<str>, target: usize, verdict: impl FnOnce() -> Verdict) {
         if self.considered.len() == Trace::MOST {

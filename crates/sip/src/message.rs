@@ -176,6 +176,13 @@ impl<'a> Message<'a> {
         lines.iter().filter(move |line| line.name == name).map(move |line| message.to_field(line))
     }
 
+    /// All lines of a header by its name in any case, long or compact.
+    pub fn fields_called<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = Field<'a>> + use<'a, 'n> {
+        let known = Name::parse(name);
+        self.fields_named(known)
+            .filter(move |field| known != Name::Other || field.name_bytes.eq_ignore_ascii_case(name))
+    }
+
     /// The values of a header over all its lines: commas separate them, but not inside quotes or angle
     /// brackets (RFC 3261 §7.3.1).
     pub fn values(&self, name: Name) -> impl Iterator<Item = Value<'a>> + use<'a> {

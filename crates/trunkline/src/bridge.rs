@@ -10,14 +10,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use arc_swap::ArcSwap;
 use control::Control;
+use jiff::Timestamp;
 use net::Clock;
 use proxy::{Answer, Block, Config, Event, Lookup, Question, Registration, Router, Target};
 use registrar::Registrar;
-use routing::{Admission, Ask, Decision, RouteTable};
+use routing::{Admission, Ask, Decision, Refusal, RouteTable, Subject};
 use tokio::sync::mpsc::{self, error::TrySendError as TrySend};
 use tracing::{info, warn};
 
 use crate::metrics::Counters;
+use crate::request::Request;
 use crate::watch::Watch;
 
 /// Log lines that may wait; further ones are counted and dropped.
@@ -98,6 +100,8 @@ impl Router for Bridge {
 
     fn route(&self, question: &Question) -> Answer {
         let (again, tried) = question.again.as_ref().map_or(("", [].as_slice()), |(id, tried)| (id, tried));
+        let headers = Request::new(question.request());
+        let wall = Timestamp::try_from(self.clock.wall(question.now)).unwrap_or_default();
         let ask = Ask {
             begins_call: question.begins_call,
             secure: question.secure,
@@ -105,14 +109,28 @@ impl Router for Bridge {
             again: question.again.is_some().then_some((again, tried)),
             now: question.now.0,
             draw: question.draw,
-            ..Ask::default()
+            subject: Subject {
+                called: question.called(),
+                calling: question.calling(),
+                request_uri: headers.request_uri(),
+                domain: question.domain(),
+                call_id: question.call_id(),
+                source: Some(question.source.ip()),
+                names: question.names.as_deref().unwrap_or_default(),
+                at: wall,
+                headers: &headers,
+            },
+            trace: question.begins_call,
         };
         match self.table.load().decide(&ask) {
-            Decision::Trunk { seat, target, panic, .. } => {
+            Decision::Trunk { seat, target, panic, rule, trace } => {
                 self.note_panic(panic);
-                Answer::Forward(Target { seat, index: target, rule: None, trace: None })
+                Answer::Forward(Target { seat, index: target, rule, trace })
             }
-            Decision::Nobody(refusal) => Answer::Refuse { status: 503, reason: refusal.why, trace: None },
+            Decision::Nobody(Refusal { no_route, why, trace }) => {
+                let status = if no_route { 404 } else { 503 };
+                Answer::Refuse { status, reason: why, trace: Some(trace) }
+            }
         }
     }
 

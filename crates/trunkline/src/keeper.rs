@@ -119,8 +119,10 @@ impl Keeper {
                 Some(view) if event.kind != EventKind::Deregistered => self.set(view),
                 _ => self.remove(&event.id),
             },
-            // Tables know neither yet.
-            Event::Route { .. } | Event::Group { .. } => {}
+            Event::Route { route: Some(route), .. } => self.builder.set_route(route),
+            Event::Route { id, route: None } => self.builder.remove_route(id),
+            Event::Group { group: Some(group), .. } => self.builder.set_group(group),
+            Event::Group { id, group: None } => self.builder.remove_group(id),
         }
     }
 
@@ -150,7 +152,13 @@ impl Keeper {
     /// Takes all trunks over, and a feed of what comes after.
     fn begin(&mut self) -> Feed {
         let control = self.control.clone();
-        let (views, feed) = control.read_and_follow(|registry, now| registry.views(None, now).collect::<Vec<View>>());
+        let ((views, routes, groups), feed) = control.read_and_follow(|registry, now| {
+            let routes: HashMap<Arc<str>, _> =
+                registry.routes().map(|route| (route.id.clone(), route.clone())).collect();
+            let groups: HashMap<Arc<str>, _> =
+                registry.groups().map(|group| (group.id.clone(), group.clone())).collect();
+            (registry.views(None, now).collect::<Vec<View>>(), routes, groups)
+        });
         let known: Vec<Arc<str>> = self.table.load().trunks().iter().map(|trunk| trunk.id.clone()).collect();
         let current: std::collections::HashSet<&str> = views.iter().map(|view| &*view.trunk.id).collect();
         for gone in known.iter().filter(|id| !current.contains(&***id)) {
@@ -159,6 +167,18 @@ impl Keeper {
         for view in &views {
             self.set(view);
         }
+        let builder = &mut self.builder;
+        let gone = |known: Vec<Arc<str>>, is_there: &dyn Fn(&str) -> bool| -> Vec<Arc<str>> {
+            known.into_iter().filter(|id| !is_there(id)).collect()
+        };
+        for id in gone(builder.routes().cloned().collect(), &|id| routes.contains_key(id)) {
+            builder.remove_route(&id);
+        }
+        for id in gone(builder.groups().cloned().collect(), &|id| groups.contains_key(id)) {
+            builder.remove_group(&id);
+        }
+        routes.values().for_each(|route| builder.set_route(route));
+        groups.values().for_each(|group| builder.set_group(group));
         feed
     }
 

@@ -11,6 +11,7 @@ mod live;
 mod logs;
 mod metrics;
 mod prober;
+mod request;
 mod router;
 mod serve;
 mod settings;
