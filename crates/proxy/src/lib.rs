@@ -42,5 +42,6 @@ pub use io::{
     Registration, Router, Target, Time, Times, Transmit,
 };
 pub use keys::{Keys, owner, owner_of_bytes};
+pub use loads::Held;
 pub use requests::refuse_malformed;
 pub use shard::Shard;

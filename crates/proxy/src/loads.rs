@@ -14,6 +14,23 @@ const ALONE: u64 = 1000;
 #[derive(Debug, Default)]
 pub(crate) struct Loads(HashMap<IpAddr, u32>);
 
+/// What a shard holds, for measures and tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Server transactions.
+    pub transactions: usize,
+    /// Client transactions.
+    pub clients: usize,
+    /// Standing calls.
+    pub calls: usize,
+    /// Their dialogs.
+    pub legs: usize,
+    /// ACKs that wait for a look-up.
+    pub held_acks: usize,
+    /// Sources that any of it is counted for.
+    pub sources: usize,
+}
+
 impl Loads {
     pub fn add(&mut self, source: IpAddr) {
         *self.0.entry(source).or_default() += 1;
@@ -34,6 +51,18 @@ impl Loads {
 }
 
 impl Shard {
+    /// How much it holds.
+    pub fn held(&self) -> Held {
+        Held {
+            transactions: self.contexts.len().max(self.by_key.len()),
+            clients: self.clients.len(),
+            calls: self.calls.len().max(self.by_call.len()),
+            legs: self.calls.iter().map(|call| call.legs.len()).sum(),
+            held_acks: self.acks.len(),
+            sources: self.loads.0.len(),
+        }
+    }
+
     /// Whether a source holds all that it may. Then it is left alone for a moment, before anything of it is even read.
     pub(crate) fn holds_too_much(&self, source: IpAddr, now: Time, out: &mut crate::Outbox) -> bool {
         if self.loads.of(source) < self.config.max_of_source {

@@ -16,6 +16,8 @@ use crate::{Event, Outbox, Target, Time, Times};
 const SHORTEST_SESSION: u64 = 90;
 /// Grace after a session timer has run out, in seconds: the BYE of the party that noticed may be under way.
 const SESSION_GRACE: u64 = 32;
+/// Dialogs of one call: downstream may fork, and may make up tags.
+const MOST_LEGS: usize = 16;
 /// Why an attempt is cancelled when another has been answered (RFC 3326 §2).
 const ELSEWHERE: &[u8] = b"Reason: SIP;cause=200;text=\"Call completed elsewhere\"\r\n";
 
@@ -403,10 +405,11 @@ fn answer_of(
     }
 }
 
-/// A leg stands from its first 2xx.
+/// A leg stands from its first 2xx. Beyond the most that a call may have the answer goes on all the same, and its dialog finds
+/// its way by its route set alone.
 fn stand(call: &mut Call, client: &mut Client, message: sip::Message<'_>, now: Time, max_call: u64) {
     let (_, tag) = dialog_tags(message);
-    if call.legs.iter().any(|leg| &*leg.tag == tag) {
+    if call.legs.len() >= MOST_LEGS || call.legs.iter().any(|leg| &*leg.tag == tag) {
         return;
     }
     let mut seat = client.seat.take();

@@ -236,3 +236,17 @@ fn rport_is_answered_where_it_came_from() {
     w.send(nat, &message);
     assert!(w.one("198.51.100.9:5080").contains("10.0.0.5:5080;branch=z9hG4bK-c2-1;received=198.51.100.9\r\n"));
 }
+
+#[test]
+fn a_trunk_that_makes_up_tags_cannot_grow_a_call() {
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    let sent = w.invite_to("c1", A);
+    for tag in 0..100 {
+        w.send(A, &respond_tagged(&sent, "200 OK", &format!("t{tag}"), &format!("Contact: <sip:bob@{A}>\r\n")));
+        let ok = w.one(CALLER);
+        assert!(header(&ok, "To").ends_with(&format!(";tag=t{tag}")), "every 2xx goes upstream");
+        w.send(CALLER, &in_dialog("ACK", 1, &ok));
+        assert!(w.one(A).starts_with("ACK "), "by its route set");
+    }
+    assert_eq!((w.shard.held().legs, w.active("a")), (16, 1));
+}
