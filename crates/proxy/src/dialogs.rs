@@ -139,8 +139,11 @@ impl Shard {
         if self.config.is_us(&next) {
             // A peer that keeps no route set and no remote target speaks to us as if we were the other side.
             let Some(known) = known else { return Next::Nowhere };
-            if path.next_route.is_none() && !known.contact.is_empty() {
+            let fits = |uri: &[u8]| self.may_go(known.hop, forward::is_secure(uri));
+            if path.next_route.is_none() && !known.contact.is_empty() && fits(known.contact) {
                 target.extend_from_slice(known.contact);
+            } else if !fits(path.target) {
+                return Next::Nowhere;
             }
             return Next::Hop(known.hop.clone());
         }
@@ -157,8 +160,11 @@ impl Shard {
                 if let Some(known) = known.as_ref().filter(|known| transport.is_reliable() && same_transport(known)) {
                     return Next::Hop(Hop { address, ..known.hop.clone() });
                 }
-                match self.config.listener_towards(address, transport, came_by) {
-                    Some(listener) => Next::Hop(Hop::to(listener, address)),
+                let listener = self.config.listener_towards(address, transport, came_by);
+                match listener.map(|listener| Hop::to(listener, address)) {
+                    Some(hop) if self.may_go(&hop, secure) => Next::Hop(hop),
+                    // A route set that leaves TLS on the way to a `sips:` URI.
+                    Some(_) => Next::Nowhere,
                     None => known.map_or(Next::Nowhere, |known| Next::Hop(known.hop.clone())),
                 }
             }

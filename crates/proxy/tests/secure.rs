@@ -133,3 +133,36 @@ fn a_sips_request_of_a_dialog_never_falls_back_to_plain_transport() {
     assert!(w.all(A).is_empty(), "nothing by UDP to a sips URI");
     assert!(w.one(CALLER).starts_with("SIP/2.0 500 "));
 }
+
+#[test]
+fn a_route_set_that_leaves_tls_leads_nowhere_for_a_sips_request() {
+    let mut w = World::new(&[("b", tls(B, 0))]);
+    w.send_by(TLS, Some(7), CALLER, &secure("c1"));
+    let sent = w.one(B);
+    w.send_by(TLS, Some(8), B, &respond(&sent, "200 OK", &format!("Contact: <sips:bob@{B}>\r\n")));
+    let ok = w.one(CALLER);
+    for route in ["sip:203.0.113.9;lr", "sip:203.0.113.9;transport=tcp;lr"] {
+        let info = in_dialog("INFO", 2, &ok).replacen("Max-Forwards", &format!("Route: <{route}>\r\nMax-Forwards"), 1);
+        w.send_by(TLS, Some(7), CALLER, &info.replace("SIP/2.0/UDP", "SIP/2.0/TLS"));
+        assert!(w.one(CALLER).starts_with("SIP/2.0 481 "), "{route}");
+        w.silent();
+    }
+}
+
+#[test]
+fn a_sips_contact_is_not_put_into_a_request_that_goes_by_udp() {
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    let sent = w.invite_to("c1", A);
+    w.send(A, &respond(&sent, "200 OK", &format!("Contact: <sips:bob@{A}>\r\n")));
+    let ok = w.one(CALLER);
+    // A caller that keeps no remote target, over UDP and over TLS to our own `sips:` address.
+    let bye = in_dialog("BYE", 2, &ok).replacen(&format!("BYE sips:bob@{A}"), &format!("BYE sip:{PROXY}"), 1);
+    w.send(CALLER, &bye.replace("BYE sip:192.0.2.1:5060", "BYE sips:192.0.2.1:5061").replace("-2\r\n", "-s\r\n"));
+    assert!(w.one(CALLER).starts_with("SIP/2.0 481 "));
+    w.send(CALLER, &bye);
+    let got = w.one(A);
+    assert!(got.starts_with(&format!("BYE sip:{PROXY} SIP/2.0\r\n")), "{got}");
+    w.send(A, &respond(&got, "200 OK", ""));
+    assert!(w.one(CALLER).starts_with("SIP/2.0 200 "));
+    assert_eq!(w.active("a"), 0);
+}
