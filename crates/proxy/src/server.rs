@@ -63,7 +63,8 @@ impl Server {
         match self {
             Server::Proceeding { last: bytes }
             | Server::Completed { response: bytes, .. }
-            | Server::Replied { response: bytes, .. } => Some(bytes),
+            // Over a reliable transport nothing was kept.
+            | Server::Replied { response: bytes, .. } => Some(&**bytes).filter(|bytes| !bytes.is_empty()),
             Server::Trying { .. } | Server::Confirmed { .. } | Server::Accepted { .. } => None,
         }
     }

@@ -268,3 +268,15 @@ fn a_broken_connection_fails_an_invite_over_at_once_but_not_once_it_was_heard() 
     w.send_by(TCP, Some(9), A, &respond(&sent, "200 OK", &format!("Contact: <sip:bob@{A};transport=tcp>\r\n")));
     assert!(w.one(CALLER).starts_with("SIP/2.0 200 "), "by a new connection");
 }
+
+#[test]
+fn a_repeat_over_tcp_after_the_answer_is_answered_with_nothing() {
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    let message = over_tcp(&as_method("MESSAGE", "c1"));
+    w.send_by(TCP, Some(7), CALLER, &message);
+    let sent = w.one(A);
+    w.send(A, &respond(&sent, "200 OK", ""));
+    assert!(w.one(CALLER).starts_with("SIP/2.0 200 "));
+    w.send_by(TCP, Some(7), CALLER, &message);
+    w.silent();
+}
