@@ -33,11 +33,12 @@ struct Target {
     seeds: &'static [&'static str],
 }
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 5] = [
     Target { name: "message", longest: 8192, seeds: &["tests/messages/rfc4475", "tests/messages/rfc5118"] },
     Target { name: "framing", longest: 4096, seeds: &[] },
     Target { name: "uri", longest: 1024, seeds: &[] },
     Target { name: "register", longest: 4096, seeds: &[] },
+    Target { name: "engine", longest: 1024, seeds: &[] },
 ];
 
 /// Coverage of edges and compared values; a library built otherwise is fuzzed blindly.
