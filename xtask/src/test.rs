@@ -28,6 +28,9 @@ pub fn run() -> Result<()> {
         Command::new(cargo()).args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     deny()?;
+    // The fuzz targets are a workspace of their own, built when they are run.
+    let locked = ["metadata", "--manifest-path", "fuzz/Cargo.toml", "--locked", "--format-version", "1"];
+    step("fuzz/Cargo.lock is of now", Command::new(cargo()).args(locked).stdout(Stdio::null()))?;
     build_release()?;
     step("tests", Command::new(cargo()).args(["test", "--workspace", "--locked"]).env("TESTED_BINARY", binary()))
 }
