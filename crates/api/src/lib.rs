@@ -11,6 +11,7 @@ mod etag;
 mod health;
 mod list;
 mod metrics;
+mod quality;
 mod query;
 mod trunks;
 mod watch;
@@ -55,6 +56,11 @@ pub trait Live: Send + Sync {
     fn reasons(&self, id: &str) -> Vec<String>;
     /// What is known of a trunk's targets: a JSON list; none where nothing is.
     fn targets(&self, id: &str) -> Option<Box<RawValue>>;
+    /// How well a trunk completes calls: a JSON object with at most `limit` of its called prefixes, those after `after`; none
+    /// for a trunk that it does not know.
+    fn quality(&self, id: &str, limit: usize, after: Option<&str>) -> Option<Box<RawValue>>;
+    /// The same of one called prefix; none where nothing is counted.
+    fn quality_of_prefix(&self, id: &str, prefix: &str) -> Option<Box<RawValue>>;
     /// Standing calls in the order of their ids, those after `after`, at most `limit`.
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call>;
     /// Whether calls are taken; if not, why.
@@ -70,6 +76,7 @@ pub fn router(control: Arc<Control>, live: Arc<dyn Live>, settings: Settings) ->
         .route("/trunks", any(trunk_list))
         .route("/trunks/{id}", any(trunk))
         .route("/trunks/{id}/admin", any(trunk_admin))
+        .route("/trunks/{id}/quality", any(trunk_quality))
         .route("/calls", any(call_list))
         .route("/livez", any(livez))
         .route("/readyz", any(readyz))
@@ -113,6 +120,11 @@ async fn trunk_admin(State(app): Shared, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = admin::handle(&app, &parts, body).await;
     app.finish(Route::Admin, &parts, answer)
+}
+
+async fn trunk_quality(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    app.finish(Route::Quality, &parts, quality::handle(&app, &parts))
 }
 
 async fn call_list(State(app): Shared, request: Request<Body>) -> Response {

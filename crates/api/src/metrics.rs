@@ -25,13 +25,23 @@ pub(crate) enum Route {
     Livez,
     Metrics,
     Other,
+    Quality,
     Readyz,
     Trunk,
     Trunks,
 }
 
-const ROUTES: [&str; 8] =
-    ["/trunks/{id}/admin", "/calls", "/livez", "/metrics", "other", "/readyz", "/trunks/{id}", "/trunks"];
+const ROUTES: [&str; 9] = [
+    "/trunks/{id}/admin",
+    "/calls",
+    "/livez",
+    "/metrics",
+    "other",
+    "/trunks/{id}/quality",
+    "/readyz",
+    "/trunks/{id}",
+    "/trunks",
+];
 
 const METHODS: [&str; 6] = ["DELETE", "GET", "HEAD", "PATCH", "PUT", "other"];
 

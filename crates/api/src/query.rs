@@ -30,8 +30,8 @@ impl Query {
             if query.get(name).is_some() {
                 return Err(Problem::bad_request(name, format!("{name} must be given once")));
             }
-            // A plus is a character of ids, and they have no spaces.
-            let value = wire::percent_decode(raw_value, *name != "after");
+            // A plus is a character of ids and numbers, and they have no spaces.
+            let value = wire::percent_decode(raw_value, !matches!(*name, "after" | "prefix"));
             let broken = || Problem::bad_request(name, format!("{name} must be percent-encoded UTF-8"));
             let value = value.ok_or_else(broken)?.into_owned();
             query.0.push((name, value));

@@ -266,6 +266,26 @@ async fn what_the_router_sees_is_in_the_record() {
 }
 
 #[tokio::test]
+async fn quality_of_a_trunk() {
+    let world = World::new().await;
+    assert_eq!(world.get("/trunks/none/quality").await.status, 404);
+    world.put("/trunks/a", r#"{"sip_uri":"sip:192.0.2.1"}"#).await;
+    let answer = world.get("/trunks/a/quality").await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["error"]), (404, &json!("nothing is counted yet")));
+    world.sight.active.lock().unwrap().insert("a".to_owned(), 1);
+    let answer = world.get("/trunks/a/quality").await.json();
+    assert_eq!(answer, json!({ "trunk": "a", "limit": 100, "after": null }));
+    let answer = world.get("/trunks/a/quality?limit=7&after=+49").await.json();
+    assert_eq!(answer, json!({ "trunk": "a", "limit": 7, "after": "+49" }));
+    let answer = world.get("/trunks/a/quality?prefix=+49").await.json();
+    assert_eq!(answer, json!({ "trunk": "a", "prefix": "+49" }), "a plus is no space");
+    assert_eq!(world.get("/trunks/a/quality?prefix=%2B4").await.status, 404);
+    let answer = world.get("/trunks/a/quality?prefixes=1").await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["field"]), (400, &json!("prefixes")));
+    assert_eq!(world.send("POST", "/trunks/a/quality", &[], "").await.header("allow"), Some("GET, HEAD"));
+}
+
+#[tokio::test]
 async fn standing_calls() {
     let world = World::new().await;
     assert_eq!(world.get("/calls").await.text(), r#"{"calls":[]}"#);

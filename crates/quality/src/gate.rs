@@ -1,6 +1,6 @@
 //! A guard's verdict over one trunk, as atomics that every decision reads.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Millis;
@@ -15,6 +15,7 @@ pub struct Gate {
     until: AtomicU64,
     /// When the next call of the trickle may pass.
     next: AtomicU64,
+    guarded: AtomicBool,
     why: Mutex<Option<Arc<str>>>,
 }
 
@@ -41,6 +42,15 @@ impl Gate {
             until if now < until => self.why.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             _ => Some(Arc::from("guard: on trial")),
         }
+    }
+
+    /// Whether its guard wants to hear of the ends of attempts.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded.load(Relaxed)
+    }
+
+    pub(crate) fn set_guarded(&self, guarded: bool) {
+        self.guarded.store(guarded, Relaxed);
     }
 
     pub(crate) fn open(&self) {

@@ -1,6 +1,6 @@
 //! All guarded trunks, by group: at most half of those that could take calls rest at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct Group {
     /// Those of them that rest or are on trial.
     out: usize,
     /// All members.
-    size: usize,
+    ids: HashSet<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -63,14 +63,14 @@ impl Group {
         self.out < self.able / 2
     }
 
-    fn count(&mut self, member: &Member) {
-        self.size += 1;
+    fn count(&mut self, id: &Arc<str>, member: &Member) {
+        self.ids.insert(id.clone());
         self.able += usize::from(member.able);
         self.out += usize::from(member.able && member.guard.is_out());
     }
 
-    fn discount(&mut self, member: &Member) {
-        self.size -= 1;
+    fn discount(&mut self, id: &str, member: &Member) {
+        self.ids.remove(id);
         self.able -= usize::from(member.able);
         self.out -= usize::from(member.able && member.guard.is_out());
     }
@@ -93,7 +93,9 @@ impl Guards {
         }
         group.rules = rules;
         let mut changes = Vec::new();
-        for (id, member) in self.members.iter_mut().filter(|(_, member)| member.group == name) {
+        for id in &group.ids {
+            let Some(member) = self.members.get_mut(id) else { continue };
+            member.gate.set_guarded(rules.is_some());
             if member.guard.is_out() && rules.is_none() {
                 changes.push(open(id, member, "guard: its group is guarded no longer", now));
                 group.out -= usize::from(member.able);
@@ -122,12 +124,13 @@ impl Guards {
         let mut guard = Guard::new(now);
         if let Some((_, old)) = old {
             if let Some(left) = self.groups.get_mut(&old.group) {
-                left.discount(&old);
+                left.discount(&id, &old);
             }
             if old.group == group && Arc::ptr_eq(&old.gate, gate) {
                 guard = old.guard;
             } else {
                 old.gate.open();
+                old.gate.set_guarded(false);
             }
             if old.group != group {
                 self.settle(&old.group, now, &mut changes);
@@ -135,7 +138,9 @@ impl Guards {
             }
         }
         let member = Member { group: group.clone(), able, guard, gate: gate.clone() };
-        self.groups.entry(group.clone()).or_default().count(&member);
+        let its = self.groups.entry(group.clone()).or_default();
+        its.count(&id, &member);
+        gate.set_guarded(its.rules.is_some());
         self.members.insert(id, member);
         self.settle(&group, now, &mut changes);
         changes
@@ -146,8 +151,9 @@ impl Guards {
         let mut changes = Vec::new();
         if let Some(member) = self.members.remove(id) {
             member.gate.open();
+            member.gate.set_guarded(false);
             if let Some(group) = self.groups.get_mut(&member.group) {
-                group.discount(&member);
+                group.discount(id, &member);
             }
             self.settle(&member.group, now, &mut changes);
             self.forget_empty(&member.group);
@@ -199,29 +205,37 @@ impl Guards {
     fn settle(&mut self, name: &Arc<str>, now: Millis, changes: &mut Vec<Change>) {
         let Some(group) = self.groups.get_mut(name) else { return };
         while group.out > group.able / 2 {
-            let members = self.members.iter_mut();
-            let out = members.filter(|(_, member)| member.group == *name && member.able && member.guard.is_out());
-            let Some((id, member)) = out.min_by_key(|(_, member)| match member.guard.state {
-                State::Resting { until } => (1, until),
-                State::Trial { goods } => (0, u64::from(u32::MAX - goods)),
-                State::Closed => (2, 0),
-            }) else {
-                return;
-            };
-            changes.push(open(id, member, "guard: too many of its group are out", now));
+            let out = group.ids.iter().filter_map(|id| self.members.get(id).map(|member| (id, member)));
+            let nearest = out.filter(|(_, member)| member.able && member.guard.is_out()).min_by_key(|(_, member)| {
+                match member.guard.state {
+                    State::Trial { goods } => (0, u64::from(u32::MAX - goods)),
+                    State::Resting { until } => (1, until),
+                    State::Closed => (2, 0),
+                }
+            });
+            let Some(id) = nearest.map(|(id, _)| id.clone()) else { return };
+            let Some(member) = self.members.get_mut(&id) else { return };
+            changes.push(open(&id, member, "guard: too many of its group are out", now));
             group.out -= 1;
         }
     }
 
     fn forget_empty(&mut self, name: &Arc<str>) {
-        if self.groups.get(name).is_some_and(|group| group.size == 0 && group.rules.is_none()) {
+        if self.groups.get(name).is_some_and(|group| group.ids.is_empty() && group.rules.is_none()) {
             self.groups.remove(name);
         }
     }
 
-    /// Whether the guard of this group wants to hear of attempts.
-    pub fn is_guarded(&self, group: &str) -> bool {
-        self.groups.get(group).is_some_and(|group| group.rules.is_some())
+    /// Trunks of guarded groups: those that are closed, on trial, and resting.
+    pub fn states(&self, now: Millis) -> (usize, usize, usize) {
+        let guarded = |member: &&Member| self.groups.get(&member.group).is_some_and(|group| group.rules.is_some());
+        self.members.values().filter(guarded).fold((0, 0, 0), |(closed, trial, resting), member| {
+            match member.guard.state {
+                State::Closed => (closed + 1, trial, resting),
+                State::Resting { until } if now < until => (closed, trial, resting + 1),
+                State::Resting { .. } | State::Trial { .. } => (closed, trial + 1, resting),
+            }
+        })
     }
 
     /// What is thought of a trunk; none where its group is not guarded.

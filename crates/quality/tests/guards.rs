@@ -73,13 +73,17 @@ proptest! {
                 for (trunk, _) in of_it {
                     let status = guards.status(&format!("t{trunk}"), now);
                     prop_assert_eq!(status.is_some(), guarded[group]);
+                    prop_assert_eq!(gates[*trunk].is_guarded(), guarded[group]);
                     let closed = status.is_none_or(|status| status.state == State::Closed);
                     prop_assert_eq!(gates[*trunk].is_open(), closed);
                 }
             }
+            let states: Vec<_> = (0..9).filter_map(|trunk| guards.status(&format!("t{trunk}"), now)).collect();
+            let of = |name: &str| states.iter().filter(|status| status.state.name() == name).count();
+            prop_assert_eq!(guards.states(now), (of("closed"), of("trial"), of("resting")));
         }
         for (trunk, gate) in gates.iter().enumerate().filter(|(trunk, _)| !members.contains_key(trunk)) {
-            prop_assert!(gate.is_open(), "t{} is nobody's any more", trunk);
+            prop_assert!(gate.is_open() && !gate.is_guarded(), "t{} is nobody's any more", trunk);
         }
         prop_assume!(rested > 0);
     }

@@ -18,6 +18,7 @@ use routing::{Admission, Ask, Decision, Refusal, RouteTable, Subject};
 use tokio::sync::mpsc::{self, error::TrySendError as TrySend};
 use tracing::{info, warn};
 
+use crate::merit::Merits;
 use crate::metrics::Counters;
 use crate::request::Request;
 use crate::watch::Watch;
@@ -48,6 +49,8 @@ pub struct Bridge {
     pub counters: Arc<Counters>,
     /// What is seen of targets.
     pub watch: Arc<Watch>,
+    /// How well trunks complete calls.
+    pub merits: Arc<Merits>,
     /// Judges REGISTER requests.
     pub registrar: Arc<Registrar>,
     /// The registry, for connections that end.
@@ -161,6 +164,7 @@ impl Router for Bridge {
     fn event(&self, event: Event) {
         self.counters.count(&event);
         self.watch.tell(&event);
+        self.merits.tell(&event);
         if let Event::Closed { connection } = event {
             self.control.connection_closed(connection.0);
         }

@@ -11,11 +11,12 @@ use arc_swap::ArcSwap;
 use control::{Control, Feed};
 use ipnet::IpNet;
 use net::{Names, Service};
-use registry::{Event, EventKind, Transport, View};
+use registry::{Event, EventKind, Group, Transport, View};
 use routing::{Builder, RouteTable};
 use tracing::{debug, warn};
 
 use crate::facts;
+use crate::merit::Merits;
 use crate::watch::{self, Watch};
 
 /// The table of now.
@@ -41,12 +42,14 @@ pub fn start(
     control: &Arc<Control>,
     names: &Names,
     watch: &Arc<Watch>,
+    merits: &Arc<Merits>,
     rules: Rules,
 ) -> (Table, impl Future<Output = ()> + use<>) {
     let mut keeper = Keeper {
         control: control.clone(),
         names: names.clone(),
         watch: watch.clone(),
+        merits: merits.clone(),
         transports: rules.transports,
         builder: Builder::new(rules.allow, rules.trust),
         named: HashMap::new(),
@@ -62,6 +65,7 @@ struct Keeper {
     control: Arc<Control>,
     names: Names,
     watch: Arc<Watch>,
+    merits: Arc<Merits>,
     transports: Vec<Transport>,
     builder: Builder,
     /// Services that trunks are found by, and how many trunks each has.
@@ -121,8 +125,8 @@ impl Keeper {
             },
             Event::Route { route: Some(route), .. } => self.builder.set_route(route),
             Event::Route { id, route: None } => self.builder.remove_route(id),
-            Event::Group { group: Some(group), .. } => self.builder.set_group(group),
-            Event::Group { id, group: None } => self.builder.remove_group(id),
+            Event::Group { group: Some(group), .. } => self.set_group(group),
+            Event::Group { id, group: None } => self.remove_group(id),
         }
     }
 
@@ -167,19 +171,28 @@ impl Keeper {
         for view in &views {
             self.set(view);
         }
-        let builder = &mut self.builder;
         let gone = |known: Vec<Arc<str>>, is_there: &dyn Fn(&str) -> bool| -> Vec<Arc<str>> {
             known.into_iter().filter(|id| !is_there(id)).collect()
         };
-        for id in gone(builder.routes().cloned().collect(), &|id| routes.contains_key(id)) {
-            builder.remove_route(&id);
+        for id in gone(self.builder.routes().cloned().collect(), &|id| routes.contains_key(id)) {
+            self.builder.remove_route(&id);
         }
-        for id in gone(builder.groups().cloned().collect(), &|id| groups.contains_key(id)) {
-            builder.remove_group(&id);
+        for id in gone(self.builder.groups().cloned().collect(), &|id| groups.contains_key(id)) {
+            self.remove_group(&id);
         }
-        routes.values().for_each(|route| builder.set_route(route));
-        groups.values().for_each(|group| builder.set_group(group));
+        routes.values().for_each(|route| self.builder.set_route(route));
+        groups.values().for_each(|group| self.set_group(group));
         feed
+    }
+
+    fn set_group(&mut self, group: &Group) {
+        self.builder.set_group(group);
+        self.merits.set_guard(&group.id, group.guard.as_ref());
+    }
+
+    fn remove_group(&mut self, id: &str) {
+        self.builder.remove_group(id);
+        self.merits.set_guard(id, None);
     }
 
     fn set(&mut self, view: &View) {
@@ -203,6 +216,9 @@ impl Keeper {
         let facts = facts::of(view, &self.names, &self.transports);
         self.watch.set(id, view.trunk.probe.as_deref(), &facts.places);
         self.builder.set(id, facts);
+        if let Some(trunk) = self.builder.trunk(id) {
+            self.merits.set(trunk, view.trunk.group());
+        }
         // New targets take over what is known of them.
         if let Some(state) = self.watch.state_of(id) {
             self.apply(&state);
@@ -214,6 +230,7 @@ impl Keeper {
             self.unwant(&name);
         }
         self.watch.remove(id);
+        self.merits.remove(id);
         self.builder.remove(id);
     }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use crate::keeper::Table;
+use crate::merit::Merits;
 use crate::metrics::Counters;
 use crate::watch::Watch;
 
@@ -18,6 +19,8 @@ pub struct Live {
     pub counters: Arc<Counters>,
     /// What is seen of targets.
     pub watch: Arc<Watch>,
+    /// How well trunks complete calls.
+    pub merits: Arc<Merits>,
     /// The engine, once it runs.
     pub engine: OnceLock<net::Engine>,
 }
@@ -35,6 +38,14 @@ impl api::Live for Live {
     fn targets(&self, id: &str) -> Option<Box<RawValue>> {
         let stale = self.table.load().trunk(id).is_some_and(|trunk| trunk.facts.stale);
         self.watch.describe(id, stale)
+    }
+
+    fn quality(&self, id: &str, limit: usize, after: Option<&str>) -> Option<Box<RawValue>> {
+        self.merits.describe(self.table.load().trunk(id)?, limit, after)
+    }
+
+    fn quality_of_prefix(&self, id: &str, prefix: &str) -> Option<Box<RawValue>> {
+        self.merits.describe_prefix(self.table.load().trunk(id)?, prefix)
     }
 
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call> {
@@ -66,6 +77,8 @@ impl api::Live for Live {
     }
 
     fn encode_metrics(&self, out: &mut String) {
-        self.counters.encode(out, &self.table.load(), self.engine.get(), &self.watch);
+        let table = self.table.load();
+        self.counters.encode(out, &table, self.engine.get(), &self.watch);
+        self.merits.encode(out, &table);
     }
 }

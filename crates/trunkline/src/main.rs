@@ -9,6 +9,7 @@ mod facts;
 mod keeper;
 mod live;
 mod logs;
+mod merit;
 mod metrics;
 mod prober;
 mod request;

@@ -222,7 +222,8 @@ fn connections(out: &mut String, counts: &net::StreamCounts) {
     }
 }
 
-fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+/// Begins a family of series.
+pub fn family(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 

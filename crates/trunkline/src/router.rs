@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::bridge::{self, Bridge};
 use crate::live::Live;
+use crate::merit::{self, Merits};
 use crate::metrics::Counters;
 use crate::settings::{Listen, Settings};
 use crate::watch::Watch;
@@ -47,12 +48,13 @@ impl Router {
         let names = Names::start(Resolver::new(&settings.dns_servers)?, NamesSettings::default());
         let clock = Clock::new();
         let watch = Arc::new(Watch::new(liveness_settings(settings), u64::from_be_bytes(random()?), clock));
+        let merits = Arc::new(Merits::new(clock));
         let rules = keeper::Rules {
             allow: settings.sip.allow.clone(),
             trust: settings.sip.trusted.clone(),
             transports: settings.sip.listen.iter().map(|listen| listen.transport).collect(),
         };
-        let (table, keeping) = keeper::start(control, &names, &watch, rules);
+        let (table, keeping) = keeper::start(control, &names, &watch, &merits, rules);
         let keeping = tokio::spawn(keeping);
 
         let counters = Arc::new(Counters::new());
@@ -63,6 +65,7 @@ impl Router {
             table: table.clone(),
             counters: counters.clone(),
             watch: watch.clone(),
+            merits: merits.clone(),
             registrar: registrar.clone(),
             control: control.clone(),
             clock,
@@ -71,12 +74,19 @@ impl Router {
             lines: bridge::start_log()?,
             in_panic: AtomicBool::new(false),
         });
-        let live = Arc::new(Live { table, counters, watch: watch.clone(), engine: OnceLock::new() });
+        let live = Arc::new(Live {
+            table: table.clone(),
+            counters,
+            watch: watch.clone(),
+            merits: merits.clone(),
+            engine: OnceLock::new(),
+        });
         let engine = start_engine(settings, ports, proxy.clone(), bridge, streams, clock)?;
         // The cell is empty until here.
         let _ = live.engine.set(engine);
         let tasks = vec![
             keeping,
+            tokio::spawn(merit::keep(merits, table)),
             tokio::spawn(desk::run(waiting, names, live.clone(), registrar, control.clone())),
             tokio::spawn(prober::run(watch, live.clone(), proxy.clone())),
             tokio::spawn(certificates::keep(live.clone(), hangup)),

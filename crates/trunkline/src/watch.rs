@@ -191,11 +191,15 @@ impl Watch {
         }
     }
 
-    /// The time of day, to the millisecond.
     fn moment(&self, at: Millis) -> Timestamp {
-        let wall = Timestamp::try_from(self.clock.wall(proxy::Time(at * 1000))).unwrap_or_default();
-        Timestamp::from_millisecond(wall.as_millisecond()).unwrap_or(wall)
+        moment(&self.clock, at)
     }
+}
+
+/// The time of day, to the millisecond.
+pub fn moment(clock: &Clock, at: Millis) -> Timestamp {
+    let wall = Timestamp::try_from(clock.wall(proxy::Time(at * 1000))).unwrap_or_default();
+    Timestamp::from_millisecond(wall.as_millisecond()).unwrap_or(wall)
 }
 
 /// Sets what decisions read.

@@ -42,6 +42,16 @@ impl Live for Sight {
         None
     }
 
+    fn quality(&self, id: &str, limit: usize, after: Option<&str>) -> Option<Box<serde_json::value::RawValue>> {
+        let told = serde_json::json!({ "trunk": id, "limit": limit, "after": after });
+        (self.active_calls(id) > 0).then(|| serde_json::value::to_raw_value(&told).unwrap())
+    }
+
+    fn quality_of_prefix(&self, id: &str, prefix: &str) -> Option<Box<serde_json::value::RawValue>> {
+        let told = serde_json::json!({ "trunk": id, "prefix": prefix });
+        (prefix == "+49").then(|| serde_json::value::to_raw_value(&told).unwrap())
+    }
+
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call> {
         let calls = self.calls.lock().unwrap();
         calls.iter().filter(|call| after.is_none_or(|after| &*call.id > after)).take(limit).cloned().collect()
