@@ -1,8 +1,9 @@
 //! All guarded trunks, by group: at most half of those that could take calls rest at once.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
 
 use crate::guard::Guard;
 use crate::{Attempt, Class, Gate, Millis, Rules, State};
@@ -167,9 +168,7 @@ impl Guards {
         if class == Class::Passing {
             return None;
         }
-        let (id, _) = self.members.get_key_value(id)?;
-        let id = id.clone();
-        let member = self.members.get_mut(&id)?;
+        let member = self.members.get_mut(id)?;
         let group = self.groups.get_mut(&member.group)?;
         let rules = group.rules?;
         let was_out = member.guard.is_out();
@@ -198,7 +197,7 @@ impl Guards {
                 format!("guard: {} good calls in a row", rules.trial_calls)
             }
         };
-        Some(Change { id, state: member.guard.state, why })
+        Some(Change { id: Arc::from(id), state: member.guard.state, why })
     }
 
     /// Lets go of trunks until no more than half of those that are able rest: whoever is nearest to its end first.

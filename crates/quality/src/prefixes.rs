@@ -21,23 +21,28 @@ impl Prefixes {
         Prefixes { series: LruCache::unbounded(), most: most.max(1), evicted: 0 }
     }
 
-    fn of(&mut self, trunk: u32, prefix: &Arc<str>) -> &mut Series {
+    fn with(&mut self, trunk: u32, prefix: &Arc<str>, count: impl FnOnce(&mut Series)) {
         let key = (trunk, prefix.clone());
-        if !self.series.contains(&key) && self.series.len() >= self.most {
+        if let Some(series) = self.series.get_mut(&key) {
+            return count(series);
+        }
+        if self.series.len() >= self.most {
             self.series.pop_lru();
             self.evicted += 1;
         }
-        self.series.get_or_insert_mut(key, Series::default)
+        let mut series = Series::default();
+        count(&mut series);
+        self.series.put(key, series);
     }
 
     /// Counts the end of an attempt. `trunk` is a number that names the trunk.
     pub fn attempt(&mut self, trunk: u32, prefix: &Arc<str>, attempt: &Attempt, now: Millis) {
-        self.of(trunk, prefix).attempt(attempt, now);
+        self.with(trunk, prefix, |series| series.attempt(attempt, now));
     }
 
     /// Counts the end of an answered call that had lasted so long, in milliseconds.
     pub fn end(&mut self, trunk: u32, prefix: &Arc<str>, duration: Millis, now: Millis) {
-        self.of(trunk, prefix).end(duration, now);
+        self.with(trunk, prefix, |series| series.end(duration, now));
     }
 
     /// The counts of one; none where nothing is held.
