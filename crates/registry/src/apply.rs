@@ -53,7 +53,7 @@ impl Registry {
         let Ok(stored) = serde_json::from_slice::<StoredTrunk>(value) else {
             return;
         };
-        let Ok(trunk) = parse::trunk(&id, &stored.record, Origin::Store) else {
+        let Ok(trunk) = parse::trunk(&id, &stored.record, Origin::Store, "") else {
             return;
         };
         let trunk = Arc::new(trunk);

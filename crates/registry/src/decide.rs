@@ -7,6 +7,7 @@ use crate::apply::store_trunk;
 use crate::command::{Command, Condition, Decision, Expect, Match, Outcome, Violation, Write, validate_id};
 use crate::members::Members;
 use crate::parse::{self, Origin};
+use crate::routes::write::pairs;
 use crate::state::{ADMIN, Entry, Now, Registry, TRUNK};
 use crate::trunk::{HEARTBEAT_SECONDS, Trunk, WEIGHT};
 
@@ -33,7 +34,7 @@ impl Registry {
         let known = self.trunks.get(id);
         self.check(known, condition, now)?;
         let id = known.map_or_else(|| Arc::from(id), |entry| entry.trunk.id.clone());
-        let trunk = parse::trunk(&id, &parse::object(body)?, self.client(known))?;
+        let trunk = parse::trunk(&id, &parse::object(body)?, self.client(known), "").map_err(Violation::faults)?;
         self.check_username(&trunk)?;
         let unknown = trunk.extra.iter().map(|(name, _)| name.to_owned()).collect();
         match known {
@@ -68,7 +69,7 @@ impl Registry {
         let mut members = entry.trunk.to_members(false);
         let patch = parse::object(body)?;
         members.merge(&patch).map_err(|_| Violation::bad("malformed trunk record (invalid JSON)"))?;
-        let trunk = parse::trunk(&entry.trunk.id, &members, self.client(Some(entry)))?;
+        let trunk = parse::trunk(&entry.trunk.id, &members, self.client(Some(entry)), "").map_err(Violation::faults)?;
         self.check_username(&trunk)?;
         let unknown =
             trunk.extra.iter().map(|(name, _)| name.to_owned()).filter(|name| patch.get(name).is_some()).collect();
@@ -263,6 +264,9 @@ impl Trunk {
         }
         if let Some(tls) = &self.tls {
             set("tls", tls.to_json());
+        }
+        if !self.labels.is_empty() {
+            set("labels", pairs(&self.labels));
         }
         if let Some(register) = &self.register {
             let mut value = serde_json::json!({ "username": register.username });

@@ -38,7 +38,7 @@ pub use members::Members;
 pub use plan::Kept;
 pub use routes::{
     Called, Conditions, Fault, Group, Guard, HashOn, HeaderCondition, Labels, Policy, Rewrite, Route, RouteTarget,
-    Treatment, Window,
+    Treatment, Window, validate_group,
 };
 pub use sip::Transport;
 pub use state::{Now, Registry, Settings};

@@ -7,6 +7,7 @@ use registrar::Ha1;
 use sip::Transport;
 
 use crate::members::Members;
+use crate::routes::Labels;
 
 /// OPTIONS probing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +125,8 @@ pub struct Trunk {
     pub tls: Option<Box<Tls>>,
     /// It registers by SIP.
     pub register: Option<Box<Register>>,
+    /// For people and for pruning.
+    pub labels: Labels,
     /// Members that the registry does not know.
     pub extra: Members,
 }
@@ -140,6 +143,32 @@ pub const WEIGHT: u32 = 100;
 pub const GROUP: &str = "default";
 
 impl Trunk {
+    /// The defaults; it has no URI, so it is no trunk yet.
+    pub(crate) fn usual(id: Arc<str>) -> Trunk {
+        Trunk {
+            id,
+            sip_uri: Box::default(),
+            transport: Transport::default(),
+            transport_given: false,
+            enabled: true,
+            heartbeat_seconds: HEARTBEAT_SECONDS,
+            max_channels: None,
+            max_cps: None,
+            group: None,
+            priority: 0,
+            weight: WEIGHT,
+            sources: Box::default(),
+            probe: None,
+            reroute_on: None,
+            trusted: false,
+            large_over_tcp: false,
+            tls: None,
+            register: None,
+            labels: Box::default(),
+            extra: Members::default(),
+        }
+    }
+
     /// The group.
     pub fn group(&self) -> &str {
         self.group.as_deref().unwrap_or(GROUP)

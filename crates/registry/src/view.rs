@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::admin::{Admin, AdminState};
 use crate::binding::Binding;
 use crate::health::Verdict;
+use crate::routes::write::pairs;
 use crate::state::Entry;
 use crate::trunk::Trunk;
 
@@ -186,6 +187,7 @@ impl View {
         member(out, "tls", &trunk.tls.as_ref().map(|tls| tls.to_json()));
         let register = trunk.register.as_ref().map(|register| json!({ "username": register.username }));
         member(out, "register", &register);
+        member(out, "labels", &pairs(&trunk.labels));
         member(out, "admin", &self.admin.as_deref());
         member(out, "registered_at", &self.registered_at);
         member(out, "lease_expires_at", &self.lease_expires_at);

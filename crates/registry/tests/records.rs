@@ -174,7 +174,7 @@ fn a_bare_record_reads_with_every_default() {
         "priority": 0, "weight": 100, "sources": [], "probe": null, "reroute_on": [408, 500, 502, 503, 504],
         "admin": null, "registered_at": "2026-11-01T00:00:00Z", "lease_expires_at": "2026-11-01T00:01:30Z",
         "active_calls": 0, "last_heartbeat_at": "2026-11-01T00:00:00Z", "large_over_tcp": false, "trusted": false,
-        "register": null, "registration": null, "targets": null, "tls": null,
+        "register": null, "registration": null, "targets": null, "tls": null, "labels": {},
     });
     assert_eq!(world.record("a"), expected);
 }

@@ -37,11 +37,16 @@ impl<'a> Check<'a> {
         self.faults.push(Fault { pointer: self.pointer.clone(), message: format!("{name} {expected}") });
     }
 
+    /// Notes a fault at this place, in words that need no name before them.
+    pub fn say(&mut self, message: &str) {
+        self.faults.push(Fault { pointer: self.pointer.clone(), message: message.to_owned() });
+    }
+
     /// The place in words: `match.time.from`, `targets[2]`; records have their kind and id left out.
-    fn name(&self) -> String {
+    pub fn name(&self) -> String {
         let mut name = String::new();
         let mut steps = self.pointer.split('/').skip(1);
-        if self.pointer.starts_with("/routes/") || self.pointer.starts_with("/groups/") {
+        if ["/trunks/", "/groups/", "/routes/"].iter().any(|kind| self.pointer.starts_with(kind)) {
             steps.by_ref().nth(1);
         }
         for step in steps {

@@ -15,5 +15,6 @@ pub(crate) mod write;
 
 pub use check::Fault;
 pub use group::{Group, Guard, HashOn, Policy};
+pub use parse::validate_group;
 pub use route::{Called, Conditions, HeaderCondition, Labels, Rewrite, Route, RouteTarget, Treatment};
 pub use window::Window;

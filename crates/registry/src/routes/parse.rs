@@ -164,14 +164,15 @@ fn id(check: &mut Check<'_>, value: &Value) -> Option<Box<str>> {
 }
 
 /// Checks a group's name: 1 to 128 bytes without control characters.
-pub(crate) fn validate_group(name: &str) -> Result<(), Violation> {
+pub fn validate_group(name: &str) -> Result<(), Violation> {
     if is_group_name(name) {
         return Ok(());
     }
     Err(Violation::member("id", "id must be the name of a group: 1 to 128 bytes without control characters"))
 }
 
-fn is_group_name(text: &str) -> bool {
+/// 1 to 128 bytes without control characters.
+pub(crate) fn is_group_name(text: &str) -> bool {
     (1..=128).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
