@@ -96,10 +96,11 @@ fn the_first_call_of_the_readme_comes_about() {
 #[test]
 fn the_commands_of_the_http_document_work() {
     let s = Server::start();
-    for command in commands(API, "## Trunks") {
-        succeed(&s, &command);
+    for command in commands(API, "## Trunks").iter().chain(&commands(API, "## Routes and groups")) {
+        succeed(&s, command);
     }
     assert_eq!(s.request("GET", "/trunks/a", "", &[]).status, 404, "the last one deregisters it");
+    assert_eq!(s.request("GET", "/routes/berlin", "", &[]).status, 404, "and takes it away");
     let watch = commands(API, "## Watch").remove(0);
     s.register("b", 7001, "");
     // A watch ends only by the client.

@@ -5,7 +5,7 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use control::ExecuteError;
-use registry::{Kind, Violation};
+use registry::{Fault, Kind, Violation};
 use serde::Serialize;
 
 use crate::wire;
@@ -17,6 +17,8 @@ pub(crate) struct Problem {
     message: String,
     field: Option<String>,
     allow: Option<&'static str>,
+    /// All, where there is more than one.
+    violations: Vec<Fault>,
 }
 
 /// The form of the original service.
@@ -26,6 +28,16 @@ struct Plain<'a> {
     error: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Wrong<'a>>,
+}
+
+/// One of several things that are wrong with a document.
+#[derive(Serialize)]
+struct Wrong<'a> {
+    /// Where (RFC 6901).
+    pointer: &'a str,
+    error: &'a str,
 }
 
 /// RFC 9457; no `type` of our own, so its title is the status's (§4.2.1).
@@ -38,6 +50,8 @@ struct Detailed<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Wrong<'a>>,
 }
 
 const PROBLEM: &str = "application/problem+json";
@@ -47,7 +61,7 @@ const AGAIN: HeaderValue = HeaderValue::from_static("1");
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Problem {
-        Problem { status, message: message.into(), field: None, allow: None }
+        Problem { status, message: message.into(), field: None, allow: None, violations: Vec::new() }
     }
 
     pub(crate) fn bad_request(field: &str, message: impl Into<String>) -> Problem {
@@ -73,14 +87,16 @@ impl Problem {
     /// The answer, in the form that the request's headers ask for.
     pub(crate) fn render(&self, request: &HeaderMap) -> Response {
         let (status, field) = (self.status.as_u16(), self.field.as_deref());
+        let wrong = self.violations.iter().map(|fault| Wrong { pointer: &fault.pointer, error: &fault.message });
+        let violations = wrong.collect();
         let (kind, body) = if wire::accepts(request, PROBLEM) {
             let title = self.status.canonical_reason().unwrap_or_default();
             let (kind, detail) = ("about:blank", self.message.as_str());
-            let body = serde_json::to_vec(&Detailed { kind, title, status, detail, field });
+            let body = serde_json::to_vec(&Detailed { kind, title, status, detail, field, violations });
             (PROBLEM, body)
         } else {
             let error = self.message.as_str();
-            (wire::JSON, serde_json::to_vec(&Plain { status, error, field }))
+            (wire::JSON, serde_json::to_vec(&Plain { status, error, field, violations }))
         };
         // Texts and numbers always serialise.
         let mut response = Response::new(Body::from(body.unwrap_or_default()));
@@ -104,11 +120,10 @@ impl From<Violation> for Problem {
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
         };
-        Problem {
-            // The fixed answers have two members and no more.
-            field: violation.field.filter(|_| !is_fixed(&violation.message)),
-            ..Problem::new(status, violation.message)
-        }
+        // The fixed answers have two members and no more.
+        let fixed = is_fixed(&violation.message);
+        let violations = if fixed || violation.faults.len() < 2 { Vec::new() } else { violation.faults };
+        Problem { field: violation.field.filter(|_| !fixed), violations, ..Problem::new(status, violation.message) }
     }
 }
 

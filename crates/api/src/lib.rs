@@ -11,6 +11,8 @@ mod etag;
 mod health;
 mod list;
 mod metrics;
+mod pages;
+mod plan;
 mod quality;
 mod query;
 mod trunks;
@@ -31,7 +33,7 @@ use serde_json::value::RawValue;
 
 pub use self::calls::Call;
 use self::error::Problem;
-use self::metrics::{Metrics, Route};
+use self::metrics::{Metrics, Path};
 
 /// Limits of the HTTP interface.
 #[derive(Clone, Debug)]
@@ -77,6 +79,10 @@ pub fn router(control: Arc<Control>, live: Arc<dyn Live>, settings: Settings) ->
         .route("/trunks/{id}", any(trunk))
         .route("/trunks/{id}/admin", any(trunk_admin))
         .route("/trunks/{id}/quality", any(trunk_quality))
+        .route("/routes", any(route_list))
+        .route("/routes/{id}", any(route))
+        .route("/groups", any(group_list))
+        .route("/groups/{id}", any(group))
         .route("/calls", any(call_list))
         .route("/livez", any(livez))
         .route("/readyz", any(readyz))
@@ -95,9 +101,9 @@ pub(crate) struct App {
 
 impl App {
     /// Counts an answer, and gives an error the form that the client asked for.
-    fn finish(&self, route: Route, request: &Parts, answer: Result<Response, Problem>) -> Response {
+    fn finish(&self, path: Path, request: &Parts, answer: Result<Response, Problem>) -> Response {
         let response = answer.unwrap_or_else(|problem| problem.render(&request.headers));
-        self.metrics.count(route, &request.method, response.status());
+        self.metrics.count(path, &request.method, response.status());
         response
     }
 }
@@ -107,48 +113,72 @@ type Shared = State<Arc<App>>;
 async fn trunk_list(State(app): Shared, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let answer = list::handle(&app, &parts).await;
-    app.finish(Route::Trunks, &parts, answer)
+    app.finish(Path::Trunks, &parts, answer)
 }
 
 async fn trunk(State(app): Shared, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = trunks::handle(&app, &parts, body).await;
-    app.finish(Route::Trunk, &parts, answer)
+    app.finish(Path::Trunk, &parts, answer)
 }
 
 async fn trunk_admin(State(app): Shared, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = admin::handle(&app, &parts, body).await;
-    app.finish(Route::Admin, &parts, answer)
+    app.finish(Path::Admin, &parts, answer)
+}
+
+async fn route_list(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let answer = plan::list::<registry::Route>(&app, &parts).await;
+    app.finish(Path::Routes, &parts, answer)
+}
+
+async fn route(State(app): Shared, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = plan::record::<registry::Route>(&app, &parts, body).await;
+    app.finish(Path::Route, &parts, answer)
+}
+
+async fn group_list(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let answer = plan::list::<registry::Group>(&app, &parts).await;
+    app.finish(Path::Groups, &parts, answer)
+}
+
+async fn group(State(app): Shared, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = plan::record::<registry::Group>(&app, &parts, body).await;
+    app.finish(Path::Group, &parts, answer)
 }
 
 async fn trunk_quality(State(app): Shared, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    app.finish(Route::Quality, &parts, quality::handle(&app, &parts))
+    app.finish(Path::Quality, &parts, quality::handle(&app, &parts))
 }
 
 async fn call_list(State(app): Shared, request: Request<Body>) -> Response {
     let (parts, _) = request.into_parts();
-    app.finish(Route::Calls, &parts, calls::handle(&app, &parts))
+    app.finish(Path::Calls, &parts, calls::handle(&app, &parts))
 }
 
 async fn livez(State(app): Shared, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    app.finish(Route::Livez, &parts, health::live(&parts))
+    app.finish(Path::Livez, &parts, health::live(&parts))
 }
 
 async fn readyz(State(app): Shared, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    app.finish(Route::Readyz, &parts, health::ready(&app, &parts))
+    app.finish(Path::Readyz, &parts, health::ready(&app, &parts))
 }
 
 async fn metrics_text(State(app): Shared, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let answer = metrics::handle(&app, &parts);
-    app.finish(Route::Metrics, &parts, answer)
+    app.finish(Path::Metrics, &parts, answer)
 }
 
 async fn nowhere(State(app): Shared, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    app.finish(Route::Other, &parts, Err(Problem::not_found("no such path")))
+    app.finish(Path::Other, &parts, Err(Problem::not_found("no such path")))
 }

@@ -19,26 +19,34 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 
 /// Resources, as the label names them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Route {
+pub(crate) enum Path {
     Admin,
     Calls,
+    Group,
+    Groups,
     Livez,
     Metrics,
     Other,
     Quality,
     Readyz,
+    Route,
+    Routes,
     Trunk,
     Trunks,
 }
 
-const ROUTES: [&str; 9] = [
+const ROUTES: [&str; 13] = [
     "/trunks/{id}/admin",
     "/calls",
+    "/groups/{id}",
+    "/groups",
     "/livez",
     "/metrics",
     "other",
     "/trunks/{id}/quality",
     "/readyz",
+    "/routes/{id}",
+    "/routes",
     "/trunks/{id}",
     "/trunks",
 ];
@@ -62,7 +70,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn count(&self, route: Route, method: &Method, status: StatusCode) {
+    pub(crate) fn count(&self, route: Path, method: &Method, status: StatusCode) {
         let other = METHODS.len() - 1;
         let method = METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(other);
         let Some(code) = CODES.iter().position(|code| *code == status.as_u16()) else { return };
@@ -93,11 +101,17 @@ pub(crate) fn handle(app: &App, parts: &Parts) -> Result<Response, Problem> {
     }
     let mut out = String::with_capacity(4096);
     app.metrics.encode(&mut out);
-    let (all, up, expiries) =
-        app.control.read(|registry, _| (registry.len(), registry.up(), registry.lease_expiries()));
+    let (all, up, expiries, routes, groups) = app.control.read(|registry, _| {
+        let (routes, groups) = (registry.routes().len(), registry.groups().len());
+        (registry.len(), registry.up(), registry.lease_expiries(), routes, groups)
+    });
     family(&mut out, "trunkline_trunks", "gauge", "Registered trunks by status.");
     line(&mut out, "trunkline_trunks{status=\"up\"}", up);
     line(&mut out, "trunkline_trunks{status=\"down\"}", all - up);
+    family(&mut out, "trunkline_routes", "gauge", "Routes.");
+    line(&mut out, "trunkline_routes", routes);
+    family(&mut out, "trunkline_groups", "gauge", "Groups that have a record.");
+    line(&mut out, "trunkline_groups", groups);
     family(&mut out, "trunkline_lease_expiries_total", "counter", "Leases that ran out.");
     line(&mut out, "trunkline_lease_expiries_total", expiries);
     family(&mut out, "trunkline_registry_revision", "gauge", "Revision of the registry that readers see.");

@@ -1,7 +1,7 @@
 //! Query parameters: each known, each once, each of a value that makes sense.
 
 use axum::http::request::Parts;
-use registry::{Transport, View};
+use registry::{Labels, Transport, View};
 
 use crate::error::Problem;
 use crate::wire;
@@ -55,6 +55,38 @@ pub(crate) fn limit(query: &Query) -> Result<Option<usize>, Problem> {
     limit.map(Some).ok_or_else(expected)
 }
 
+/// `label=name=value`: records that carry this label.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Label {
+    name: String,
+    value: String,
+}
+
+impl Label {
+    pub(crate) fn is_in(&self, labels: &Labels) -> bool {
+        labels.iter().any(|(name, value)| **name == *self.name && **value == *self.value)
+    }
+}
+
+/// The label, if one is asked for.
+pub(crate) fn label(query: &Query) -> Result<Option<Label>, Problem> {
+    let Some(text) = query.get("label") else { return Ok(None) };
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok(Some(Label { name: name.to_owned(), value: value.to_owned() })),
+        _ => Err(Problem::bad_request("label", format!("label must be name=value, not '{text}'"))),
+    }
+}
+
+/// `enabled`, in any case.
+pub(crate) fn enabled(query: &Query) -> Result<Option<bool>, Problem> {
+    match query.get("enabled") {
+        None => Ok(None),
+        Some(text) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+        Some(text) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
+        Some(text) => Err(Problem::bad_request("enabled", format!("enabled must be true or false, not '{text}'"))),
+    }
+}
+
 /// Which trunks are wanted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Filter {
@@ -62,21 +94,16 @@ pub(crate) struct Filter {
     transport: Option<Transport>,
     up: Option<bool>,
     group: Option<String>,
+    label: Option<Label>,
 }
 
 impl Filter {
-    pub(crate) const PARAMETERS: [&'static str; 4] = ["enabled", "transport", "status", "group"];
+    pub(crate) const PARAMETERS: [&'static str; 5] = ["enabled", "transport", "status", "group", "label"];
 
     /// Reads the filters; `up` is what counts where no `status` is asked for.
     pub(crate) fn parse(query: &Query, up: Option<bool>) -> Result<Filter, Problem> {
         let refuse = |name: &str, expected: &str, value: &str| {
             Err(Problem::bad_request(name, format!("{name} must be {expected}, not '{value}'")))
-        };
-        let enabled = match query.get("enabled") {
-            None => None,
-            Some(text) if text.eq_ignore_ascii_case("true") => Some(true),
-            Some(text) if text.eq_ignore_ascii_case("false") => Some(false),
-            Some(text) => return refuse("enabled", "true or false", text),
         };
         let transport = match query.get("transport") {
             None => None,
@@ -100,7 +127,7 @@ impl Filter {
             }
             group => group.map(str::to_owned),
         };
-        Ok(Filter { enabled, transport, up, group })
+        Ok(Filter { enabled: enabled(query)?, transport, up, group, label: label(query)? })
     }
 
     pub(crate) fn matches(&self, view: &View) -> bool {
@@ -108,6 +135,7 @@ impl Filter {
             && self.enabled.is_none_or(|enabled| enabled == view.trunk.enabled)
             && self.transport.is_none_or(|transport| transport == view.trunk.transport)
             && self.group.as_ref().is_none_or(|group| group == view.trunk.group())
+            && self.label.as_ref().is_none_or(|label| label.is_in(&view.trunk.labels))
     }
 
     /// Whether it lets everything through.

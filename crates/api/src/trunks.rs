@@ -13,9 +13,6 @@ use crate::{etag, wire};
 
 const METHODS: &str = "GET, HEAD, PUT, PATCH, DELETE";
 
-/// Most unknown members that a `Warning` names, and most characters of each name.
-const WARNED: (usize, usize) = (8, 64);
-
 pub(crate) async fn handle(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem> {
     match parts.method {
         Method::PATCH => patch(app, parts, body).await,
@@ -92,7 +89,8 @@ fn record(app: &App, id: &str, status: StatusCode, unknown: &[String]) -> Result
     let mut response = wire::json(status, render(app, &view));
     let headers = response.headers_mut();
     headers.insert(ETAG, etag::value(&format!("\"{}\"", view.etag())));
-    if let Some(warning) = warning(unknown) {
+    // Likely a typing error.
+    if let Some(warning) = wire::warning("unknown members kept: ", unknown, ", ") {
         headers.insert(WARNING, warning);
     }
     Ok(response)
@@ -114,39 +112,4 @@ pub(crate) fn write(app: &App, view: &View, out: &mut Vec<u8>) {
     let id = &*view.trunk.id;
     let targets = app.live.targets(id);
     view.write_json(out, &app.live.reasons(id), app.live.active_calls(id), targets.as_deref());
-}
-
-/// Names members that are kept but not understood: likely a typing error.
-fn warning(unknown: &[String]) -> Option<HeaderValue> {
-    if unknown.is_empty() {
-        return None;
-    }
-    let (most, longest) = WARNED;
-    // A field's value is plain ASCII, a member's name need not be.
-    let plain = |name: &String| -> String {
-        let safe = |c: char| if c.is_ascii_graphic() && !matches!(c, '"' | '\\') { c } else { '?' };
-        name.chars().take(longest).map(safe).collect()
-    };
-    let names: Vec<String> = unknown.iter().take(most).map(plain).collect();
-    let more = match unknown.len().saturating_sub(most) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let text = format!("299 trunkline \"unknown members kept: {}{more}\"", names.join(", "));
-    HeaderValue::from_str(&text).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_warning_is_bounded_and_plain() {
-        let names: Vec<String> = (0..10).map(|n| format!("{n}\r\n\"é{}", "x".repeat(100))).collect();
-        let warning = warning(&names).unwrap();
-        let text = warning.to_str().unwrap();
-        assert!(text.len() < 700, "{text}");
-        assert!(text.starts_with("299 trunkline \"unknown members kept: 0????xxx"), "{text}");
-        assert!(text.ends_with("x and 2 more\""), "{text}");
-    }
 }

@@ -29,7 +29,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::App;
 use crate::error::Problem;
-use crate::list::Walk;
+use crate::list::Trunks;
+use crate::pages::Walk;
 use crate::query::{Filter, Query};
 use crate::{trunks, wire};
 
@@ -174,7 +175,7 @@ impl Watcher {
 
     async fn send_set(&mut self, feed: &Feed, after: Option<&str>) -> Result<(), Gone> {
         let position = feed.position().to_string();
-        for views in Walk::new(self.app().clone(), self.filter.clone(), after) {
+        for views in Walk::new(Trunks { app: self.app().clone(), filter: self.filter.clone() }, after) {
             let mut out = Vec::new();
             for view in &views {
                 self.members.concerns(EventKind::Registered, &view.trunk.id, true);

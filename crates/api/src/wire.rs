@@ -14,6 +14,9 @@ use tokio_stream::StreamExt;
 use crate::App;
 use crate::error::Problem;
 
+/// Most texts of a warning, and most characters of each.
+const WARNED: (usize, usize) = (8, 160);
+
 pub(crate) const JSON: &str = "application/json";
 
 /// The id in `/trunks/{id}` or `/trunks/{id}/admin`, percent-decoded and of the right form.
@@ -24,6 +27,44 @@ pub(crate) fn trunk_id(parts: &Parts) -> Result<Cow<'_, str>, Problem> {
     let id = percent_decode(raw, false).unwrap_or(Cow::Borrowed(raw));
     registry::validate_id(&id)?;
     Ok(id)
+}
+
+/// The last segment of a path, percent-decoded; as it came where that cannot be.
+pub(crate) fn last_segment(parts: &Parts) -> Cow<'_, str> {
+    let path = parts.uri.path();
+    let raw = path.rsplit('/').next().unwrap_or(path);
+    percent_decode(raw, false).unwrap_or(Cow::Borrowed(raw))
+}
+
+/// A segment of a path with what may not stand in it escaped (RFC 3986 §3.3).
+pub(crate) fn percent_encode(segment: &str) -> String {
+    let mut encoded = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:@+".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// A warning (RFC 7234 §5.5) of a few texts, bounded and plain, as a field's value is ASCII and the texts need not be.
+pub(crate) fn warning(about: &str, texts: &[String], between: &str) -> Option<HeaderValue> {
+    if texts.is_empty() {
+        return None;
+    }
+    let (most, longest) = WARNED;
+    let plain = |text: &String| -> String {
+        let safe = |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') { c } else { '?' };
+        text.chars().take(longest).map(safe).collect()
+    };
+    let said: Vec<String> = texts.iter().take(most).map(plain).collect();
+    let more = match texts.len().saturating_sub(most) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    HeaderValue::from_str(&format!("299 trunkline \"{about}{}{more}\"", said.join(between))).ok()
 }
 
 /// Decodes percent escapes (RFC 3986 §2.1); none where they are broken or no UTF-8. In a form a plus is a space.
@@ -145,6 +186,23 @@ mod tests {
         assert!(accepts(&accept("text/html, Text/Event-Stream;q=0.5"), "text/event-stream"));
         for no in ["*/*", "text/*", "text/event-stream;q=0", "application/json"] {
             assert!(!accepts(&accept(no), "text/event-stream"), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_warning_is_bounded_and_plain() {
+        let names: Vec<String> = (0..10).map(|n| format!("{n}\r\n\"é{}", "x".repeat(200))).collect();
+        let warning = warning("unknown members kept: ", &names, ", ").unwrap();
+        let text = warning.to_str().unwrap();
+        assert!(text.len() < 1500, "{text}");
+        assert!(text.starts_with("299 trunkline \"unknown members kept: 0????xxx"), "{text}");
+        assert!(text.ends_with("x and 2 more\""), "{text}");
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_again() {
+        for text in ["a", "a b/c", "100%", "é?#", "+49"] {
+            assert_eq!(percent_decode(&percent_encode(text), false).as_deref(), Some(text));
         }
     }
 }

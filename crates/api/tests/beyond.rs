@@ -74,7 +74,7 @@ async fn wrong_filters_are_named() {
         (
             "enable=true",
             "enable",
-            "query parameter must be one of enabled, transport, status, group, limit, after, not 'enable'",
+            "query parameter must be one of enabled, transport, status, group, label, limit, after, not 'enable'",
         ),
     ] {
         let answer = world.get(&format!("/trunks?{query}")).await;
