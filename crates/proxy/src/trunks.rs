@@ -1,0 +1,126 @@
+//! Requests that go over trunks: the question which one takes it, and what follows from the answer.
+
+use crate::forward;
+use crate::reply::Reply;
+use crate::shard::{Attempt, Failure, Shard};
+use crate::slab::Id;
+use crate::{Answer, Connection, ContextId, Event, Hop, Outbox, Question, Target, Time, Times};
+
+impl Shard {
+    /// Answers a [`Question`] of this shard. A stale one is ignored, and its channel given back.
+    pub fn answer(&mut self, now: Time, context: ContextId, answer: Answer, out: &mut Outbox) {
+        let id = Id::from(context);
+        let waits =
+            self.contexts.get(id).is_some_and(|context| context.current.is_none() && !context.server.is_final());
+        if !waits {
+            return;
+        }
+        match answer {
+            Answer::Forward(target) => self.forward_to_trunk(now, id, target, out),
+            Answer::Refuse { status, reason, .. } => self.nobody_takes_it(now, id, status, reason, out),
+        }
+    }
+
+    pub(crate) fn ask(&mut self, now: Time, id: Id, out: &mut Outbox) {
+        let draw = self.draw();
+        let Some(context) = self.contexts.get_mut(id) else {
+            return;
+        };
+        context.current = None;
+        let Some(request) = context.request.clone() else { return };
+        out.questions.push(Question {
+            context: id.into(),
+            source: context.source,
+            names: context.names.clone(),
+            request,
+            numbers: context.numbers,
+            begins_call: context.begins_call,
+            secure: context.secure,
+            tried: context.tried.clone(),
+            again: context.targets.clone(),
+            now,
+            draw,
+        });
+    }
+
+    pub(crate) fn forward_to_trunk(&mut self, now: Time, id: Id, target: Target, out: &mut Outbox) {
+        let Some(context) = self.contexts.get_mut(id) else {
+            return;
+        };
+        let trunk = target.seat.trunk().clone();
+        let Some(chosen) = trunk.targets.get(target.index) else { return };
+        context.attempts += 1;
+        if !context.tried.contains(&trunk.live().serial()) {
+            context.tried.push(trunk.live().serial());
+            context.targets = None;
+        }
+        if trunk.targets.len() > 1 {
+            let tried = context.targets.get_or_insert_with(|| (trunk.id.clone(), Vec::new()));
+            tried.1.push(chosen.live.serial());
+        }
+        let place = &chosen.place;
+        let listener = self.config.listener_towards(place.address, place.transport, context.reply.listener);
+        if let Some(call) = context.call.and_then(|call| self.calls.get_mut(call)) {
+            call.trying = Some(trunk.clone());
+        }
+        let Some(listener) = listener else {
+            let (target, status) = (target.index, 503);
+            out.events.push(Event::Attempt {
+                trunk,
+                target,
+                status,
+                local: true,
+                heard: false,
+                retry_after: None,
+                begins_call: context.begins_call,
+                times: Times { sent: now, reached: None },
+            });
+            let failure = Failure { status, response: None, reroutes: true, next_target: true };
+            return self.conclude(now, id, &failure, out);
+        };
+        let hop = Hop {
+            listener,
+            address: place.address,
+            connection: place.connection.map(Connection),
+            only: place.only,
+            tls: place.tls.clone(),
+        };
+        let Some(request) = context.request.take() else { return };
+        if self.kept.parse(&request).is_ok() {
+            let kept = std::mem::take(&mut self.kept);
+            let message = kept.message(&request);
+            let mut uri = std::mem::take(&mut self.target);
+            uri.clear();
+            forward::trunk_target(message.request_uri().unwrap_or_default(), &trunk, &mut uri);
+            let attempt = Attempt { hop, trusted: trunk.facts.trusted, seat: Some((target.seat, target.index)) };
+            self.send_request(now, id, message, attempt, Some(&uri), out);
+            self.target = uri;
+            self.kept = kept;
+        }
+        if let Some(context) = self.contexts.get_mut(id) {
+            context.request = Some(request);
+        }
+    }
+
+    fn nobody_takes_it(&mut self, now: Time, id: Id, status: u16, reason: String, out: &mut Outbox) {
+        let Some(context) = self.contexts.get(id) else { return };
+        if context.best.is_some() {
+            return self.answer_best(now, id, out);
+        }
+        let mut headers = format!("Reason: SIP;cause={status}");
+        // It names trunks and their state: not for everyone.
+        if context.trusted {
+            headers.push_str(&format!(";text=\"{}\"", reason.replace(['"', '\\', '\r', '\n'], "'")));
+        }
+        headers.push_str("\r\n");
+        if status == 503 {
+            headers.push_str(&format!("Retry-After: {}\r\n", self.config.retry_after));
+        }
+        let source = context.source;
+        let call_id = context.request.as_deref().map(|request| context.numbers.call_id.slice(request));
+        let call_id = String::from_utf8_lossy(call_id.unwrap_or_default()).into_owned();
+        self.reply_in(now, id, &Reply { headers: headers.as_bytes(), ..Reply::new(status) }, out);
+        let cause = if status == 404 { "no_route" } else { "no_trunk" };
+        out.events.push(Event::Refused { cause, source, call_id, reason });
+    }
+}
