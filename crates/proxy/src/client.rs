@@ -1,10 +1,15 @@
 //! Client transactions: RFC 3261 §17.1 with RFC 6026 §8.4, and the CANCEL that may follow an INVITE.
 
-use routing::Seat;
+use std::sync::Arc;
+
+use routing::{Rule, Seat};
 
 use crate::server::Resend;
 use crate::slab::Id;
 use crate::{Config, Hop, Time, Times};
+
+/// A ring time-out comes this long before timer C, in milliseconds.
+const BEFORE_TIMER_C: u64 = 5000;
 
 /// One attempt of a request.
 #[derive(Debug)]
@@ -16,6 +21,10 @@ pub(crate) struct Client {
     /// The trunk, and which of its targets; none for a request inside a dialog.
     pub seat: Option<Seat>,
     pub target: usize,
+    pub rule: Option<Rule>,
+    /// The called prefix that the rule matched.
+    pub prefix: Option<Arc<str>>,
+    pub begins_call: bool,
     /// Whether the peer may hear asserted identities, and is believed in its own.
     pub trusted: bool,
     /// Any response has come.
@@ -88,6 +97,30 @@ pub(crate) enum Due {
 }
 
 impl Client {
+    /// An attempt of a context, or of none, before its request is written.
+    pub fn new(context: Id, hop: Hop, now: Time) -> Client {
+        Client {
+            context,
+            invite: false,
+            hop,
+            seat: None,
+            target: 0,
+            rule: None,
+            prefix: None,
+            begins_call: false,
+            trusted: false,
+            heard: false,
+            times: Times { sent: now, reached: None },
+            large: false,
+            probe: None,
+            state: State::Accepted { timer_m: now },
+            cancel: Cancel::No,
+            abandoned: false,
+            setup_until: None,
+            armed: Time(u64::MAX),
+        }
+    }
+
     pub fn request(&self) -> Option<&[u8]> {
         match &self.state {
             State::Calling { request, .. } | State::Proceeding { request, .. } => Some(request),
@@ -98,8 +131,10 @@ impl Client {
     /// A provisional answer came.
     pub fn provisional(&mut self, status: u16, now: Time, config: &Config) {
         let reliable = config.is_reliable(&self.hop);
-        let timer_c = now.plus_millis(config.timer_c);
-        let rings_until = (status > 100).then(|| now.plus_millis(config.ring_timeout));
+        let rings = self.rule.as_ref().and_then(Rule::ring_timeout);
+        // Timer C must not end what the route lets ring for longer.
+        let timer_c = now.plus_millis(config.timer_c.max(rings.map_or(0, |rings| rings + BEFORE_TIMER_C)));
+        let rings_until = (status > 100).then(|| now.plus_millis(rings.unwrap_or(config.ring_timeout)));
         let state = std::mem::replace(&mut self.state, State::Accepted { timer_m: now });
         self.state = match state {
             State::Calling { request, until, .. } if self.invite => {

@@ -49,6 +49,8 @@ pub(crate) struct Context {
     pub session: Option<u32>,
     /// The session interval that the request leaves with, where its sender can refresh the session itself (RFC 4028 §8.2).
     pub refreshable: Option<u32>,
+    /// From as the caller wrote it, where a route has rewritten it.
+    pub from: Option<Arc<[u8]>>,
     /// Reason lines of the CANCEL (RFC 3326).
     pub reason: Box<[u8]>,
     pub best: Option<Best>,

@@ -80,7 +80,7 @@ impl Shard {
         match next {
             Next::Hop(hop) => {
                 let target = (!target.is_empty()).then_some(target.as_slice());
-                self.send_request(now, id, message, Attempt { hop, seat: None, trusted }, target, out);
+                self.send_request(now, id, message, Attempt { hop, over: None, trusted }, target, out);
             }
             Next::Name(uri) => {
                 if let Some(context) = self.contexts.get_mut(id) {
@@ -226,7 +226,7 @@ impl Shard {
             };
             hop = hop.filter(|hop| self.may_go(hop, secure));
             if let Some(hop) = hop.clone() {
-                self.send_request(now, id, message, Attempt { hop, seat: None, trusted }, None, out);
+                self.send_request(now, id, message, Attempt { hop, over: None, trusted }, None, out);
             }
         }
         self.kept = kept;
@@ -330,6 +330,7 @@ impl Shard {
             source,
             trusted,
             secure: false,
+            rule: None,
             session: None,
             came_by,
             leaves_by: hop.listener,

@@ -31,7 +31,8 @@ impl Edits {
         self.replace(span, |_| {});
     }
 
-    /// Writes `message` with the edits. Insertions at one place keep the order of their making.
+    /// Writes `message` with the edits. Insertions at one place keep the order of their making; an edit inside what another
+    /// takes out falls away.
     pub fn apply(&mut self, message: &[u8], out: &mut Vec<u8>) {
         // What is put in before a span goes before what becomes of it.
         self.list.sort_by_key(|(span, _)| (span.start, span.end));
@@ -39,7 +40,7 @@ impl Edits {
         let mut done = 0;
         for (span, text) in &self.list {
             if span.start < done || span.end > message.len() {
-                debug_assert!(false, "overlapping edit");
+                debug_assert!(span.end <= done, "an edit that overlaps another");
                 continue;
             }
             out.extend_from_slice(&message[done..span.start]);

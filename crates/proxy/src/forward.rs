@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use routing::Rule;
 use sip::Name;
 
 use crate::edits::{Edits, decimal};
 use crate::keys::{Branch, Token};
+use crate::numbers::{Numbers, number_of};
 use crate::route::{Path, TOKEN_PARAM};
-use crate::{Config, identity, via};
+use crate::{Config, identity, treat, via};
 
 /// What to write into a forwarded request.
 pub(crate) struct Forward<'a> {
@@ -18,6 +20,8 @@ pub(crate) struct Forward<'a> {
     pub trusted: bool,
     /// It goes by TLS alone, and so do the requests of its dialog.
     pub secure: bool,
+    /// What the route asks that took the request, and where its numbers lie.
+    pub rule: Option<(&'a Rule, Numbers)>,
     /// Session-Expires to put in, where it has none.
     pub session: Option<u32>,
     /// Listener it came in by.
@@ -89,6 +93,9 @@ pub(crate) fn write(
     if !forward.trusted {
         identity::withhold(message, edits);
     }
+    if let Some((rule, numbers)) = forward.rule {
+        treat::edit(message, rule, numbers, edits);
+    }
     via::note_source(message, forward.source, edits);
     path.edit(message, edits);
     match message.field(Name::MaxForwards) {
@@ -116,10 +123,10 @@ fn record_route(config: &Config, listener: u8, secure: bool, token: Token, call_
     out.extend_from_slice(b">\r\n");
 }
 
-/// The Request-URI towards a trunk: the number that was called, at the trunk's host. The trunk's
-/// own URI parameters are added, those of the hop to us (`transport`, `maddr`, `ttl`, `lr`) are dropped; a
+/// The Request-URI towards a trunk: the number that was called, or `called` in its place, at the trunk's host. What follows the
+/// number in the user part stays (RFC 4904 §4). The trunk's own URI parameters are added, those of the hop to us (`transport`, `maddr`, `ttl`, `lr`) are dropped; a
 /// `tel:` number becomes a SIP URI (§19.1.6).
-pub(crate) fn trunk_target(request_uri: &[u8], trunk: &routing::Trunk, out: &mut Vec<u8>) {
+pub(crate) fn trunk_target(request_uri: &[u8], called: Option<&[u8]>, trunk: &routing::Trunk, out: &mut Vec<u8>) {
     let uri = sip::Uri::parse(request_uri).ok();
     let secure = uri.as_ref().is_some_and(|uri| uri.scheme == sip::Scheme::Sips);
     out.extend_from_slice(if secure || trunk.is_secure() { b"sips:" } else { b"sip:" });
@@ -130,7 +137,9 @@ pub(crate) fn trunk_target(request_uri: &[u8], trunk: &routing::Trunk, out: &mut
         None => None,
     };
     if let Some(user) = user.or(trunk.user.as_deref()) {
-        out.extend_from_slice(user);
+        let kept = called.map_or(0, |_| number_of(request_uri).len());
+        out.extend_from_slice(called.unwrap_or_default());
+        out.extend_from_slice(user.get(kept..).unwrap_or_default());
         out.push(b'@');
     }
     out.extend_from_slice(&trunk.host_port);

@@ -268,6 +268,10 @@ pub enum Event {
         begins_call: bool,
         /// When it began, and when the called party was reached.
         times: Times,
+        /// The route that took it; none where there are no routes.
+        rule: Option<Rule>,
+        /// The called prefix that the route matched; none where it matched without one.
+        prefix: Option<Arc<str>>,
     },
     /// A request of more than 1300 bytes went by UDP, as there was no other way (RFC 3261 §18.1.1).
     Oversized,

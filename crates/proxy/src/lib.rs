@@ -32,6 +32,7 @@ mod server;
 mod shard;
 mod slab;
 mod timers;
+mod treat;
 mod trunks;
 mod via;
 mod wheel;

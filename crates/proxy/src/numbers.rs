@@ -27,8 +27,12 @@ impl Span {
         Span(start as u16, end as u16)
     }
 
+    pub fn range(self) -> Range<usize> {
+        usize::from(self.0)..usize::from(self.1)
+    }
+
     pub fn slice(self, whole: &[u8]) -> &[u8] {
-        whole.get(usize::from(self.0)..usize::from(self.1)).unwrap_or_default()
+        whole.get(self.range()).unwrap_or_default()
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 
-use crate::client::{Cancel, Client, ProbeOf, State};
+use crate::client::{Client, ProbeOf, State};
 use crate::keys::{Branch, hex};
 use crate::server::Resend;
 use crate::shard::Shard;
 use crate::slab::Id;
-use crate::{Event, Outbox, Probe, Time, Times};
+use crate::{Event, Outbox, Probe, Time};
 
 impl Shard {
     /// Sends an OPTIONS; its outcome is told by [`Event::Probed`].
@@ -15,21 +15,8 @@ impl Shard {
         let config = self.config.clone();
         let until = now.plus_millis(probe.timeout);
         let client = self.clients.insert(Client {
-            context: Id { slot: u32::MAX, generation: 0 },
-            invite: false,
-            hop: probe.hop.clone(),
-            seat: None,
-            target: 0,
-            trusted: false,
-            heard: false,
-            times: Times { sent: now, reached: None },
-            large: false,
             probe: Some(ProbeOf { token: probe.token, sent: now }),
-            state: State::Accepted { timer_m: until },
-            cancel: Cancel::No,
-            abandoned: false,
-            setup_until: None,
-            armed: Time(u64::MAX),
+            ..Client::new(Id { slot: u32::MAX, generation: 0 }, probe.hop.clone(), now)
         });
         let branch = Branch { shard: self.index, client, loop_hash: 0 };
         let (tag, call) = (self.draw(), self.draw());

@@ -1,6 +1,7 @@
 //! Answers of our own (RFC 3261 §8.2.6).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::edits::{Edits, decimal, span_in};
 use crate::keys::hex;
@@ -81,7 +82,7 @@ fn to_tag(message: sip::Message<'_>, keys: &Keys) -> u64 {
 }
 
 /// How a response changes on its way upstream, beside losing our Via.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Upstream {
     /// Status code to show: a lone 503 becomes 500 (§16.7 step 6).
     pub status: u16,
@@ -90,6 +91,8 @@ pub(crate) struct Upstream {
     /// The session interval of the request, where the answer has none and the caller can refresh the session (RFC 4028
     /// §8.2).
     pub session: Option<u32>,
+    /// From as the caller wrote it, where a route had rewritten it.
+    pub from: Option<Arc<[u8]>>,
 }
 
 /// Writes a response as it goes upstream.
@@ -110,6 +113,9 @@ pub(crate) fn forward(message: sip::Message<'_>, upstream: &Upstream, edits: &mu
     }
     if !upstream.trusted {
         identity::withhold(message, edits);
+    }
+    if let (Some(from), Some(field)) = (&upstream.from, message.field(sip::Name::From)) {
+        edits.replace(field.value_span, |out| out.extend_from_slice(from));
     }
     if let Some(seconds) = upstream.session {
         edits.insert(message.headers_start(), |out| {

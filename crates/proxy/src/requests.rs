@@ -165,6 +165,7 @@ impl Shard {
             small_only: false,
             session,
             refreshable: forward::refreshable(message, session, &self.config),
+            from: None,
             reason: Box::default(),
             best: None,
             call: None,

@@ -1,5 +1,7 @@
 //! Responses (RFC 3261 §16.7), and datagrams that came back.
 
+use std::sync::Arc;
+
 use sip::Name;
 
 use crate::call::{Call, Leg};
@@ -8,9 +10,9 @@ use crate::context::{Context, Tags};
 use crate::reply::{self, Upstream};
 use crate::requests::dialog_tags;
 use crate::server::Server;
-use crate::shard::{Failure, Shard};
+use crate::shard::{Failure, OverTrunk, Shard};
 use crate::slab::Id;
-use crate::{Event, Outbox, Target, Time, Times};
+use crate::{Event, Outbox, Time, Times};
 
 /// Shorter session intervals than RFC 4028 §5 allows do not end a call.
 const SHORTEST_SESSION: u64 = 90;
@@ -87,7 +89,8 @@ impl Shard {
         }
         context.rang = true;
         let edits = &mut self.edits;
-        let upstream = Upstream { status, trusted: trusted && context.trusted, session: None };
+        let from = context.from.clone();
+        let upstream = Upstream { status, trusted: trusted && context.trusted, session: None, from };
         let range = out.send(&context.reply, |out| reply::forward(message, &upstream, edits, out));
         context.server = Server::Proceeding { last: out.bytes[range].into() };
         if let Some(call) = context.call.filter(|_| context.begins_call).and_then(|call| self.calls.get_mut(call)) {
@@ -112,10 +115,11 @@ impl Shard {
         let (call_id, begins_call) = (context.call, context.begins_call);
         let answered = message.seconds(Name::SessionExpires);
         let session = context.refreshable.filter(|_| answered.is_none());
-        let upstream = Upstream { status, trusted: client.trusted && context.trusted, session };
+        let from = context.from.clone();
+        let upstream = Upstream { status, trusted: client.trusted && context.trusted, session, from };
         if begins_call {
-            if first && let Some(seat) = &client.seat {
-                out.events.push(answer_of(seat, client.target, client.times, begins_call, status, message));
+            if first {
+                out.events.extend(Ended::told(client).answered(status, message));
             }
             if let Some(call) = call_id.and_then(|call| self.calls.get_mut(call)) {
                 stand(call, client, message, now, config.max_call);
@@ -188,10 +192,9 @@ impl Shard {
         let (call, ends_leg) = (context.call, context.ends_leg.take());
         let answered = message.seconds(Name::SessionExpires);
         let session = context.refreshable.filter(|_| answered.is_none());
-        let upstream = Upstream { status, trusted: client.trusted && context.trusted, session };
-        if let Some(seat) = &client.seat {
-            out.events.push(answer_of(seat, client.target, client.times, false, status, message));
-        }
+        let from = context.from.clone();
+        let upstream = Upstream { status, trusted: client.trusted && context.trusted, session, from };
+        out.events.extend(Ended::told(&client).answered(status, message));
         let mut edits = std::mem::take(&mut self.edits);
         self.answer_with(now, client.context, status, |out| reply::forward(message, &upstream, &mut edits, out), out);
         self.edits = edits;
@@ -214,20 +217,22 @@ impl Shard {
             return;
         }
         let context = self.contexts.get(ended.context);
-        let (believed, begins_call) = context.map_or((false, false), |context| (context.trusted, context.begins_call));
+        let believed = context.is_some_and(|context| context.trusted);
+        let from = context.and_then(|context| context.from.clone());
         let shown = if status == 503 { 500 } else { status };
-        let upstream = Upstream { status: shown, trusted: ended.trusted && believed, session: None };
+        let upstream = Upstream { status: shown, trusted: ended.trusted && believed, session: None, from };
         let mut response = Vec::with_capacity(message.bytes().len());
         reply::forward(message, &upstream, &mut self.edits, &mut response);
         let response = Some(response.as_slice());
+        out.events.extend(ended.answered(status, message));
         match ended.seat {
             Some(mut seat) => {
                 seat.release();
-                let event = answer_of(&seat, ended.target, ended.times, begins_call, status, message);
                 // A 503 speaks for one target (RFC 3263 §4.3), unless it asks for a rest: that is the trunk's.
-                let next_target = status == 503 && matches!(event, Event::Attempt { retry_after: None, .. });
-                out.events.push(event);
-                let reroutes = seat.trunk().reroutes_on(status, message.q850_cause());
+                let next_target = status == 503 && message.seconds(Name::RetryAfter).is_none();
+                let cause = message.q850_cause();
+                let by_rule = ended.rule.and_then(|rule| rule.reroutes_on(status, cause));
+                let reroutes = by_rule.unwrap_or_else(|| seat.trunk().reroutes_on(status, cause));
                 self.conclude(now, ended.context, &Failure { status, response, reroutes, next_target }, out);
             }
             None => {
@@ -307,12 +312,8 @@ impl Shard {
         context.small_only = true;
         context.current = None;
         if let Some(seat) = client.seat {
-            self.forward_to_trunk(
-                now,
-                client.context,
-                Target { seat, index: client.target, rule: None, trace: None },
-                out,
-            );
+            let over = OverTrunk { seat, target: client.target, rule: client.rule, prefix: client.prefix };
+            self.forward_to_trunk(now, client.context, over, out);
         }
     }
 
@@ -329,18 +330,7 @@ impl Shard {
     }
 
     pub(crate) fn gave_up(&mut self, now: Time, ended: &Ended, status: u16, out: &mut Outbox) {
-        if let Some(seat) = &ended.seat {
-            out.events.push(Event::Attempt {
-                trunk: seat.trunk().clone(),
-                target: ended.target,
-                status,
-                local: true,
-                heard: ended.heard,
-                retry_after: None,
-                begins_call: self.contexts.get(ended.context).is_some_and(|context| context.begins_call),
-                times: ended.times,
-            });
-        }
+        out.events.extend(ended.event(status, true, None));
         let last = |context: &&mut Context| context.places.is_empty();
         let context = self.contexts.get_mut(ended.context).filter(last);
         let ends = context.and_then(|context| Some((context.call?, context.ends_leg.take()?)));
@@ -362,6 +352,9 @@ pub(crate) struct Ended {
     pub trusted: bool,
     pub heard: bool,
     pub times: Times,
+    pub rule: Option<routing::Rule>,
+    pub prefix: Option<Arc<str>>,
+    pub begins_call: bool,
 }
 
 impl Ended {
@@ -381,27 +374,30 @@ impl Ended {
             trusted: client.trusted,
             heard: client.heard,
             times: client.times,
+            rule: client.rule.clone(),
+            prefix: client.prefix.clone(),
+            begins_call: client.begins_call,
         }
     }
-}
 
-fn answer_of(
-    seat: &routing::Seat,
-    target: usize,
-    times: Times,
-    begins_call: bool,
-    status: u16,
-    message: sip::Message<'_>,
-) -> Event {
-    Event::Attempt {
-        trunk: seat.trunk().clone(),
-        target,
-        status,
-        local: false,
-        heard: true,
-        retry_after: message.seconds(Name::RetryAfter).filter(|_| status == 503),
-        begins_call,
-        times,
+    fn answered(&self, status: u16, message: sip::Message<'_>) -> Option<Event> {
+        self.event(status, false, message.seconds(Name::RetryAfter).filter(|_| status == 503))
+    }
+
+    fn event(&self, status: u16, local: bool, retry_after: Option<u32>) -> Option<Event> {
+        let seat = self.seat.as_ref()?;
+        Some(Event::Attempt {
+            trunk: seat.trunk().clone(),
+            target: self.target,
+            status,
+            local,
+            heard: self.heard,
+            retry_after,
+            begins_call: self.begins_call,
+            times: self.times,
+            rule: self.rule.clone(),
+            prefix: self.prefix.clone(),
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use routing::Seat;
+use routing::{Rule, Seat};
 
 use crate::call::{Call, CallView};
 use crate::client::{Cancel, Client, State};
@@ -19,7 +19,7 @@ use crate::route::Path;
 use crate::server::{Resend, Server};
 use crate::slab::{Id, Slab};
 use crate::wheel::{Owner, Wheel};
-use crate::{Config, Event, Hop, Outbox, Time, Times};
+use crate::{Config, Event, Hop, Outbox, Time};
 
 /// One shard of the proxy: a single-threaded state machine.
 #[derive(Debug)]
@@ -50,10 +50,20 @@ pub struct Shard {
 /// What an attempt is made of, beside its message.
 pub(crate) struct Attempt {
     pub hop: Hop,
-    /// The trunk, and which of its targets; none inside a dialog.
-    pub seat: Option<(Seat, usize)>,
+    /// None inside a dialog.
+    pub over: Option<OverTrunk>,
     /// Whether the peer may hear asserted identities, and is believed in its own.
     pub trusted: bool,
+}
+
+/// An attempt over a trunk.
+pub(crate) struct OverTrunk {
+    pub seat: Seat,
+    /// Which of its targets.
+    pub target: usize,
+    pub rule: Option<Rule>,
+    /// The called prefix that the rule matched.
+    pub prefix: Option<Arc<str>>,
 }
 
 /// An attempt that ended without an answer, or with one that is no success.
@@ -131,33 +141,30 @@ impl Shard {
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
-        let Attempt { mut hop, seat, trusted } = attempt;
+        let Attempt { mut hop, over, trusted } = attempt;
         let until = now.plus_millis(64 * config.t1);
         // Silence ends an attempt early only where there is another to make.
-        let bounded = seat.is_some() || !context.places.is_empty();
-        let setup_until = bounded.then(|| now.plus_millis(config.setup_timeout));
+        let bounded = over.is_some() || !context.places.is_empty();
+        let rule = over.as_ref().and_then(|over| over.rule.clone());
+        let setup_timeout = rule.as_ref().and_then(Rule::setup_timeout).unwrap_or(config.setup_timeout);
+        let setup_until = bounded.then(|| now.plus_millis(setup_timeout));
         let makes_dialog = context.begins_call
             || matches!(message.method(), Some(sip::Method::Invite | sip::Method::Subscribe | sip::Method::Refer));
         let record = makes_dialog
             .then(|| Token { shard: self.index, call: context.call.unwrap_or(Id { slot: u32::MAX, generation: 0 }) });
-        let (seat, target_index) = seat.map_or((None, 0), |(seat, at)| (Some(seat), at));
+        let (seat, target_index, prefix) =
+            over.map_or((None, 0, None), |over| (Some(over.seat), over.target, over.prefix));
         let by_tcp = seat.as_ref().is_some_and(|seat| seat.trunk().facts.large_over_tcp) && !context.small_only;
         let client = self.clients.insert(Client {
-            context: id,
             invite: context.invite,
-            hop: hop.clone(),
             seat,
             target: target_index,
+            rule: rule.clone(),
+            prefix,
+            begins_call: context.begins_call,
             trusted,
-            heard: false,
-            times: Times { sent: now, reached: None },
-            large: false,
-            probe: None,
-            state: State::Accepted { timer_m: until },
-            cancel: Cancel::No,
-            abandoned: false,
             setup_until,
-            armed: Time(u64::MAX),
+            ..Client::new(id, hop.clone(), now)
         });
         context.current = Some(client);
         let branch = Branch { shard: self.index, client, loop_hash: forward::loop_hash(message, &config) };
@@ -166,6 +173,7 @@ impl Shard {
             source: context.source,
             trusted: trusted && context.trusted,
             secure: context.secure,
+            rule: rule.as_ref().map(|rule| (rule, context.numbers)),
             session: context.session,
             came_by: context.reply.listener,
             leaves_by: hop.listener,

@@ -1,10 +1,12 @@
 //! Requests that go over trunks: the question which one takes it, and what follows from the answer.
 
+use std::sync::Arc;
+
 use crate::forward;
 use crate::reply::Reply;
-use crate::shard::{Attempt, Failure, Shard};
+use crate::shard::{Attempt, Failure, OverTrunk, Shard};
 use crate::slab::Id;
-use crate::{Answer, Connection, ContextId, Event, Hop, Outbox, Question, Target, Time, Times};
+use crate::{Answer, Connection, ContextId, Event, Hop, Outbox, Question, Target, Time, Times, treat};
 
 impl Shard {
     /// Answers a [`Question`] of this shard. A stale one is ignored, and its channel given back.
@@ -16,7 +18,11 @@ impl Shard {
             return;
         }
         match answer {
-            Answer::Forward(target) => self.forward_to_trunk(now, id, target, out),
+            Answer::Forward(Target { seat, index, rule, trace }) => {
+                let prefix = trace.as_ref().and_then(|trace| self.prefix_of(id, trace.prefix));
+                let over = OverTrunk { seat, target: index, rule, prefix };
+                self.forward_to_trunk(now, id, over, out);
+            }
             Answer::Refuse { status, reason, .. } => self.nobody_takes_it(now, id, status, reason, out),
         }
     }
@@ -43,12 +49,12 @@ impl Shard {
         });
     }
 
-    pub(crate) fn forward_to_trunk(&mut self, now: Time, id: Id, target: Target, out: &mut Outbox) {
+    pub(crate) fn forward_to_trunk(&mut self, now: Time, id: Id, over: OverTrunk, out: &mut Outbox) {
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
-        let trunk = target.seat.trunk().clone();
-        let Some(chosen) = trunk.targets.get(target.index) else { return };
+        let trunk = over.seat.trunk().clone();
+        let Some(chosen) = trunk.targets.get(over.target) else { return };
         context.attempts += 1;
         if !context.tried.contains(&trunk.live().serial()) {
             context.tried.push(trunk.live().serial());
@@ -64,18 +70,19 @@ impl Shard {
             call.trying = Some(trunk.clone());
         }
         let Some(listener) = listener else {
-            let (target, status) = (target.index, 503);
             out.events.push(Event::Attempt {
                 trunk,
-                target,
-                status,
+                target: over.target,
+                status: 503,
                 local: true,
                 heard: false,
                 retry_after: None,
                 begins_call: context.begins_call,
                 times: Times { sent: now, reached: None },
+                rule: over.rule,
+                prefix: over.prefix,
             });
-            let failure = Failure { status, response: None, reroutes: true, next_target: true };
+            let failure = Failure { status: 503, response: None, reroutes: true, next_target: true };
             return self.conclude(now, id, &failure, out);
         };
         let hop = Hop {
@@ -91,8 +98,14 @@ impl Shard {
             let message = kept.message(&request);
             let mut uri = std::mem::take(&mut self.target);
             uri.clear();
-            forward::trunk_target(message.request_uri().unwrap_or_default(), &trunk, &mut uri);
-            let attempt = Attempt { hop, trusted: trunk.facts.trusted, seat: Some((target.seat, target.index)) };
+            let (rule, numbers) = (over.rule.as_ref(), context.numbers);
+            let called = rule.and_then(|rule| treat::called(rule, numbers.called.slice(&request)));
+            forward::trunk_target(message.request_uri().unwrap_or_default(), called.as_deref(), &trunk, &mut uri);
+            let calling = rule.and_then(|rule| treat::calling(rule, numbers.calling.slice(&request)));
+            if calling.is_some() && context.from.is_none() {
+                context.from = message.field(sip::Name::From).map(|from| from.value.into());
+            }
+            let attempt = Attempt { hop, trusted: trunk.facts.trusted, over: Some(over) };
             self.send_request(now, id, message, attempt, Some(&uri), out);
             self.target = uri;
             self.kept = kept;
@@ -122,5 +135,12 @@ impl Shard {
         self.reply_in(now, id, &Reply { headers: headers.as_bytes(), ..Reply::new(status) }, out);
         let cause = if status == 404 { "no_route" } else { "no_trunk" };
         out.events.push(Event::Refused { cause, source, call_id, reason });
+    }
+
+    /// The first so many characters of the number that begins a call.
+    fn prefix_of(&self, id: Id, length: u8) -> Option<Arc<str>> {
+        let context = self.contexts.get(id).filter(|context| context.begins_call && length > 0)?;
+        let called = context.numbers.called.slice(context.request.as_deref()?);
+        Some(std::str::from_utf8(called.get(..usize::from(length))?).ok()?.into())
     }
 }

@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, dead_code)] // each test file uses its part
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proxy::{
     Answer, Config, Event, Hop, Inbound, Keys, Listener, Lookup, Outbox, Question, Registration, Shard, Target, Time,
 };
-use routing::{Ask, Builder, Decision, Facts, Place, RouteTable};
+use registry::{Rewrite, Route, RouteTarget, Treatment};
+use routing::{Ask, Builder, Decision, Facts, Place, RouteTable, Rule, Trace};
 use sip::Transport;
 
 pub const PROXY: &str = "192.0.2.1:5060";
@@ -26,6 +27,10 @@ pub struct World {
     pub questions: Vec<Question>,
     /// Answers every question so, where it is set.
     pub refuse: Option<(u16, &'static str)>,
+    /// The rule that trunks are chosen by, by their ids; "" is that of all others.
+    pub rules: HashMap<&'static str, Rule>,
+    /// Told with each choice.
+    pub trace: Option<Trace>,
     /// The names of the certificate that requests come with.
     pub names: Option<Arc<[Box<str>]>>,
     pub registrations: Vec<Registration>,
@@ -49,6 +54,27 @@ pub fn trunk(at: &str, priority: u32) -> Facts {
         reroute_on: vec![408, 500, 502, 503, 504],
         ..Facts::default()
     }
+}
+
+/// A rule with this treatment.
+pub fn rule(treatment: Treatment) -> Rule {
+    Rule::new(Arc::new(Route {
+        id: "r".into(),
+        enabled: true,
+        emergency: false,
+        precedence: 0,
+        called: Box::default(),
+        conditions: None,
+        targets: Box::new([RouteTarget::Group("default".into())]),
+        treatment: Some(Box::new(treatment)),
+        comment: None,
+        labels: Box::default(),
+    }))
+}
+
+/// Takes so many characters away, and puts these there.
+pub fn rewrite(strip: u8, prepend: &str) -> Rewrite {
+    Rewrite { strip, prepend: prepend.into() }
 }
 
 impl World {
@@ -83,6 +109,8 @@ impl World {
             events: Vec::new(),
             questions: Vec::new(),
             refuse: None,
+            rules: HashMap::new(),
+            trace: None,
             names: None,
             registrations: Vec::new(),
             lookups: Vec::new(),
@@ -160,7 +188,10 @@ impl World {
                 (Some((status, reason)), _) => Answer::Refuse { status, reason: reason.to_owned(), trace: None },
                 (None, Decision::Trunk { seat, target, panic, .. }) => {
                     self.panics += usize::from(panic);
-                    Answer::Forward(Target { seat, index: target, rule: None, trace: None })
+                    let rules = &self.rules;
+                    let rule = rules.get(&*seat.trunk().id).or_else(|| rules.get("")).cloned();
+                    let trace = self.trace.clone().map(Box::new);
+                    Answer::Forward(Target { seat, index: target, rule, trace })
                 }
                 (None, Decision::Nobody(refusal)) => Answer::Refuse { status: 503, reason: refusal.why, trace: None },
             };
