@@ -11,6 +11,8 @@ use crate::{Seat, Trunk};
 pub(crate) struct Wish {
     /// It begins a call: takes a channel, and counts against the rate.
     pub begins_call: bool,
+    /// It has been counted against the rate of this trunk already, at another of its targets.
+    pub counted: bool,
     /// No limit holds for it.
     pub emergency: bool,
     /// Doubts are overruled.
@@ -40,12 +42,15 @@ impl Hand for Real {
         }
         if wish.emergency {
             // Counted all the same: the calls after it wait in its stead.
-            if let Some(rate) = trunk.facts.max_cps {
+            if let Some(rate) = trunk.facts.max_cps.filter(|_| !wish.counted) {
                 trunk.live.rate.take_anyway(rate, wish.now);
             }
             return Some(Seat::take_anyway(trunk));
         }
         let seat = Seat::take(trunk)?;
+        if wish.counted {
+            return Some(seat);
+        }
         if trunk.facts.max_cps.is_some_and(|rate| !trunk.live.rate.take(rate, wish.now)) {
             return None;
         }
@@ -63,6 +68,6 @@ impl Hand for Imagined {
 
     fn take(&mut self, trunk: &Arc<Trunk>, wish: Wish) -> Option<()> {
         let limited = wish.begins_call && !wish.emergency;
-        (!limited || !(trunk.is_full() || trunk.is_at_rate(wish.now))).then_some(())
+        (!limited || !(trunk.is_full() || (!wish.counted && trunk.is_at_rate(wish.now)))).then_some(())
     }
 }

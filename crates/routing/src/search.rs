@@ -124,7 +124,7 @@ impl<'a, H: Hand> Search<'a, H> {
         }
         let target = self.pick(trunk, &[], false);
         let target = target.or_else(|| self.overrules().then(|| self.pick(trunk, &[], true)).flatten())?;
-        self.seat(trunk, target)
+        self.seat(trunk, target, false)
     }
 
     /// Takes a place at another target of a trunk that the request has (RFC 3263 §4.3).
@@ -133,12 +133,13 @@ impl<'a, H: Hand> Search<'a, H> {
             return None;
         }
         let target = self.pick(trunk, tried, self.panic)?;
-        self.seat(trunk, target)
+        self.seat(trunk, target, true)
     }
 
-    fn seat(&mut self, trunk: &Arc<Trunk>, target: usize) -> Option<Found<H::Taken>> {
+    fn seat(&mut self, trunk: &Arc<Trunk>, target: usize, counted: bool) -> Option<Found<H::Taken>> {
         let wish = Wish {
             begins_call: self.ask.begins_call,
+            counted,
             emergency: self.emergency,
             overrules: self.overrules(),
             now: self.ask.now,
