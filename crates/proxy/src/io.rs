@@ -107,6 +107,11 @@ impl Question {
         &self.request
     }
 
+    /// Request-URI.
+    pub fn request_uri(&self) -> &[u8] {
+        self.numbers.request_uri.slice(&self.request)
+    }
+
     /// The number that was called: the user part of the Request-URI without its parameters, or that of a `tel:` URI; empty
     /// where there is none.
     pub fn called(&self) -> &[u8] {

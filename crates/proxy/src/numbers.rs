@@ -7,6 +7,7 @@ use crate::edits::span_in;
 /// Where what routes match on lies in a request, found once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Numbers {
+    pub request_uri: Span,
     pub called: Span,
     pub calling: Span,
     /// Host of the Request-URI.
@@ -44,6 +45,7 @@ impl Numbers {
         let domain = sip::Uri::parse(request_uri).map(|uri| uri.host_bytes).unwrap_or_default();
         let caller = message.from().map(|from| from.uri).unwrap_or_default();
         Numbers {
+            request_uri: Span::of(whole, request_uri),
             called: Span::of(whole, number_of(request_uri)),
             calling: Span::of(whole, number_of(caller)),
             domain: Span::of(whole, domain),

@@ -37,6 +37,7 @@ fn a_question_carries_what_routes_match_on() {
         assert_eq!(w.questions.len(), 2, "one for each attempt");
         for question in &w.questions {
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            assert_eq!(text(question.request_uri()), uri);
             assert_eq!(text(question.called()), called, "{uri}");
             assert_eq!(text(question.calling()), calling, "{from}");
             assert_eq!(text(question.domain()), domain, "{uri}");

@@ -1,7 +1,7 @@
 //! Typed reading of an indexed message.
 
 use crate::index::{Index, Line, Start};
-use crate::name::Name;
+use crate::name::{self, Name};
 use crate::{CSeq, HeaderError, Method, NameAddr, Span, Value, Via, scan, values};
 
 /// A message and its index.
@@ -179,8 +179,7 @@ impl<'a> Message<'a> {
     /// All lines of a header by its name in any case, long or compact.
     pub fn fields_called<'n>(&self, name: &'n [u8]) -> impl Iterator<Item = Field<'a>> + use<'a, 'n> {
         let known = Name::parse(name);
-        self.fields_named(known)
-            .filter(move |field| known != Name::Other || field.name_bytes.eq_ignore_ascii_case(name))
+        self.fields_named(known).filter(move |field| known != Name::Other || name::are_same(field.name_bytes, name))
     }
 
     /// The values of a header over all its lines: commas separate them, but not inside quotes or angle

@@ -42,6 +42,29 @@ pub enum Name {
     Other,
 }
 
+/// Compact forms of further headers, as IANA registers them.
+const COMPACT: [(&[u8], &[u8]); 11] = [
+    (b"a", b"Accept-Contact"),
+    (b"b", b"Referred-By"),
+    (b"d", b"Request-Disposition"),
+    (b"e", b"Content-Encoding"),
+    (b"j", b"Reject-Contact"),
+    (b"n", b"Identity-Info"),
+    (b"o", b"Event"),
+    (b"r", b"Refer-To"),
+    (b"s", b"Subject"),
+    (b"u", b"Allow-Events"),
+    (b"y", b"Identity"),
+];
+
+/// Whether two names that are [`Name::Other`] are of one header: in any case, long or compact.
+pub(crate) fn are_same(name: &[u8], other: &[u8]) -> bool {
+    let long = |name: &[u8]| COMPACT.iter().find(|(short, _)| short.eq_ignore_ascii_case(name)).map(|(_, long)| *long);
+    name.eq_ignore_ascii_case(other)
+        || ((name.len() == 1) != (other.len() == 1)
+            && long(name).unwrap_or(name).eq_ignore_ascii_case(long(other).unwrap_or(other)))
+}
+
 /// Names whose first line an index remembers.
 pub(crate) const REMEMBERED: usize = Name::Supported as usize + 1;
 
@@ -102,5 +125,25 @@ impl Name {
             _ => &[],
         };
         candidates.iter().find(|(name, _)| is(name)).map_or(Name::Other, |(_, name)| *name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::are_same;
+
+    #[test]
+    fn a_header_has_a_long_and_a_compact_name() {
+        for (name, other, same) in [
+            ("Subject", "s", true),
+            ("S", "SUBJECT", true),
+            ("x-tenant", "X-Tenant", true),
+            ("z", "Z", true),
+            ("s", "Supported", false),
+            ("Refer-To", "b", false),
+            ("s", "y", false),
+        ] {
+            assert_eq!(are_same(name.as_bytes(), other.as_bytes()), same, "{name} {other}");
+        }
     }
 }
