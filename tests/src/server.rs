@@ -179,13 +179,22 @@ impl Server {
     pub fn put(&self, id: &str, body: &str) {
         let answer = self.request("PUT", &format!("/trunks/{id}"), body, &[]);
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
-        let known = format!("trunkline_trunk_routable{{trunk=\"{id}\"}}");
+        self.wait_routed();
+        assert!(
+            self.request("GET", "/metrics", "", &[])
+                .text
+                .contains(&format!("trunkline_trunk_routable{{trunk=\"{id}\"}}"))
+        );
+    }
+
+    /// Waits until calls are routed by all that was written.
+    #[track_caller]
+    pub fn wait_routed(&self) {
         wait_until("the table has it", Duration::from_secs(10), || {
             let text = self.request("GET", "/metrics", "", &[]).text;
             let revision =
                 |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-            text.contains(&known)
-                && revision("trunkline_route_table_revision ") >= revision("trunkline_registry_revision ")
+            revision("trunkline_route_table_revision ") >= revision("trunkline_registry_revision ")
         });
     }
 

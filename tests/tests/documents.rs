@@ -102,6 +102,10 @@ fn the_commands_of_the_http_document_work() {
     assert_eq!(s.request("GET", "/trunks/a", "", &[]).status, 404, "the last one deregisters it");
     assert_eq!(s.request("GET", "/routes/berlin", "", &[]).status, 404, "and takes it away");
     let watch = commands(API, "## Watch").remove(0);
+    s.register("a", 7001, "");
+    let quality = commands(API, "## Quality");
+    assert!(succeed(&s, &quality[0]).contains("\"answer_seizure_ratio\":null"));
+    s.request("DELETE", "/trunks/a", "", &[]);
     s.register("b", 7001, "");
     // A watch ends only by the client.
     let output = run(&s, &watch.replace("curl ", "curl -m 2 "));

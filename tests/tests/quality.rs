@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use peers::{Peer, Server, Uac, uas};
+use peers::{Peer, Server, Uac, uas, wait_until};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -49,4 +49,45 @@ fn attempts_are_counted_for_each_trunk() {
     assert!(!text.contains("trunkline_answer_seizure_ratio{trunk=\"idle\"}"), "nothing is no ratio");
     assert_eq!(s.request("GET", "/trunks/none/quality", "", &[]).status, 404);
     assert_eq!(s.request("GET", "/trunks/good/quality?prefix=%2B49", "", &[]).status, 404);
+}
+
+#[test]
+fn a_trunk_that_fails_half_of_its_calls_rests_and_comes_back_by_a_trickle() {
+    let s = Server::start();
+    let half = uas("uas_half.xml", s.ip, 7001);
+    let _good = uas("uas_routes.xml", s.ip, 7002);
+    s.register("half", 7001, ",\"heartbeat_seconds\":0,\"group\":\"carriers\"");
+    s.register("good", 7002, ",\"heartbeat_seconds\":0,\"group\":\"carriers\"");
+    let guard = r#"{"guard":{"failure_share":0.5,"min_calls":6,"rest_seconds":10,"trial_calls":2}}"#;
+    assert_eq!(s.request("PUT", "/groups/carriers", guard, &[]).status, 201);
+    wait_until("the guard stands", SOON, || !quality(&s, "half")["guard"].is_null());
+    let reason = || s.trunk("half")["status_reasons"][0].as_str().unwrap_or_default().to_owned();
+
+    // Every call comes about: what the one trunk fails goes on to the other.
+    assert!(caller(&s, 5081, 12, 0).ends_well(SOON));
+    assert!(reason().starts_with("guard: 50 % of 6 calls failed, resting until "), "{}", reason());
+    assert_eq!(s.trunk("half")["status"], "up", "it lives");
+    assert_eq!(s.metric("trunkline_trunk_routable{trunk=\"half\"}"), 0.0);
+    let attempts = || quality(&s, "half")["windows"]["5m"]["attempts"].as_u64().unwrap();
+    assert_eq!(attempts(), 6);
+    assert!(caller(&s, 5082, 4, 0).ends_well(SOON));
+    let state = quality(&s, "half")["guard"].clone();
+    if state["state"] == "resting" {
+        assert_eq!(attempts(), 6, "it was left in peace");
+    }
+
+    // It is mended, and proves itself.
+    half.kill();
+    let _mended = uas("uas_routes.xml", s.ip, 7001);
+    wait_until("the rest is over", SOON, || reason() == "guard: on trial");
+    let mut calls = 0;
+    wait_until("it has proved itself", SOON, || {
+        calls += 1;
+        assert!(caller(&s, 5083, 1, 0).ends_well(SOON));
+        quality(&s, "half")["guard"]["state"] == "closed"
+    });
+    assert_eq!(attempts(), 8, "two calls on trial were enough; {calls} came");
+    assert_eq!((reason(), s.metric("trunkline_guard_rests_total")), (String::new(), 1.0));
+    assert!(s.log().contains("trunk rests") && s.log().contains("trunk gets its share of calls again"));
+    assert_eq!(s.metric("trunkline_guarded_trunks{state=\"closed\"}"), 2.0);
 }
