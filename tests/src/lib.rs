@@ -5,7 +5,9 @@
 
 mod certificates;
 mod dns;
+mod postgres;
 mod programs;
+mod receiver;
 mod server;
 mod sipp;
 mod udp;
@@ -15,7 +17,9 @@ use std::time::{Duration, Instant};
 
 pub use certificates::Certificates;
 pub use dns::{Dns, Mood};
+pub use postgres::Postgres;
 pub use programs::{Baresip, Kamailio};
+pub use receiver::{Post, Receiver, Reply};
 pub use server::{Answer, Server, binary};
 pub use sipp::{Peer, Uac, uas, uas_by};
 pub use udp::{Phone, header, reply};

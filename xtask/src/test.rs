@@ -8,11 +8,12 @@ use crate::run::{binary, build_release, cargo, has, step};
 use crate::{deps, size};
 
 /// Programs that the tests talk to, and the Debian packages of each.
-const PEERS: [(&str, &[&str]); 4] = [
+const PEERS: [(&str, &[&str]); 5] = [
     ("sipp", &["sip-tester"]),
     ("curl", &["curl"]),
     ("kamailio", &["kamailio", "kamailio-tls-modules"]),
     ("baresip", &["baresip-core"]),
+    ("initdb", &["postgresql"]),
 ];
 
 /// Installs what is missing, then runs all checks and tests.
@@ -64,7 +65,7 @@ pub fn deny() -> Result<()> {
 fn install() -> Result<()> {
     let missing: Vec<&str> = PEERS
         .iter()
-        .filter(|(program, _)| !has(program) || (*program == "kamailio" && !has_kamailio_tls()))
+        .filter(|(program, _)| !is_there(program) || (*program == "kamailio" && !has_kamailio_tls()))
         .flat_map(|(_, packages)| *packages)
         .copied()
         .collect();
@@ -87,6 +88,12 @@ fn install() -> Result<()> {
         bail!("{error:#}; {by_hand}");
     }
     Ok(())
+}
+
+/// Debian keeps the programs of each version of PostgreSQL beside the path.
+fn is_there(program: &str) -> bool {
+    let mut versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    has(program) || versions.any(|entry| entry.path().join("bin").join(program).exists())
 }
 
 /// Kamailio's TLS is a package of its own.

@@ -13,6 +13,7 @@ use control::Control;
 use jiff::Timestamp;
 use net::Clock;
 use proxy::{Answer, Block, Config, Event, Lookup, Question, Registration, Router, Target};
+use records::Records;
 use registrar::Registrar;
 use routing::{Admission, Ask, Decision, Refusal, RouteTable, Subject};
 use tokio::sync::mpsc::{self, error::TrySendError as TrySend};
@@ -63,6 +64,9 @@ pub struct Bridge {
     pub work: mpsc::Sender<Work>,
     /// The log.
     pub lines: SyncSender<Event>,
+    /// Takes the records of calls that have ended, unless the settings want none.
+    #[expect(dead_code, reason = "the engine does not tell the history of a call yet")]
+    pub records: Option<Arc<Records>>,
     /// Whether all trunks were in doubt at the last call.
     pub in_panic: AtomicBool,
 }

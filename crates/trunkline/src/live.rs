@@ -4,11 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use api::Call;
 use jiff::Timestamp;
+use records::Records;
 use serde_json::value::RawValue;
 
 use crate::keeper::Table;
 use crate::merit::Merits;
 use crate::metrics::Counters;
+use crate::recording;
 use crate::watch::Watch;
 
 /// The router's side of the answers.
@@ -21,6 +23,8 @@ pub struct Live {
     pub watch: Arc<Watch>,
     /// How well trunks complete calls.
     pub merits: Arc<Merits>,
+    /// Records of calls, unless the settings want none.
+    pub records: Option<Arc<Records>>,
     /// The engine, once it runs.
     pub engine: OnceLock<net::Engine>,
 }
@@ -80,5 +84,6 @@ impl api::Live for Live {
         let table = self.table.load();
         self.counters.encode(out, &table, self.engine.get(), &self.watch);
         self.merits.encode(out, &table);
+        recording::encode(out, self.records.as_deref());
     }
 }

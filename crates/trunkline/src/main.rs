@@ -12,6 +12,7 @@ mod logs;
 mod merit;
 mod metrics;
 mod prober;
+mod recording;
 mod request;
 mod router;
 mod serve;

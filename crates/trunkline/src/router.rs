@@ -8,6 +8,7 @@ use anyhow::Context;
 use control::Control;
 use net::{Bound, Clock, Engine, EngineConfig, Names, NamesSettings, Resolver, StreamSettings, TlsSettings};
 use proxy::{Config, Keys, Listener, Shard};
+use records::Records;
 use registrar::Registrar;
 use sip::Transport;
 use tokio::runtime::Handle;
@@ -37,13 +38,14 @@ pub struct Router {
 }
 
 impl Router {
-    /// Builds the first table, then begins to listen. `streams` is where connections run.
+    /// Builds the first table, then begins to listen. `streams` is where connections run; `records` takes the records of calls.
     pub async fn start(
         settings: &Settings,
         ports: Vec<Bound>,
         control: &Arc<Control>,
         streams: Handle,
         hangup: Signal,
+        records: Option<Arc<Records>>,
     ) -> anyhow::Result<Router> {
         let names = Names::start(Resolver::new(&settings.dns_servers)?, NamesSettings::default());
         let clock = Clock::new();
@@ -72,6 +74,7 @@ impl Router {
             proxy: proxy.clone(),
             work,
             lines: bridge::start_log()?,
+            records: records.clone(),
             in_panic: AtomicBool::new(false),
         });
         let live = Arc::new(Live {
@@ -79,6 +82,7 @@ impl Router {
             counters,
             watch: watch.clone(),
             merits: merits.clone(),
+            records,
             engine: OnceLock::new(),
         });
         let engine = start_engine(settings, ports, proxy.clone(), bridge, streams, clock)?;

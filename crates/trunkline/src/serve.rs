@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::recording;
 use crate::router::{self, Router};
 use crate::settings::Settings;
 
@@ -50,7 +51,11 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
         ..registry::Settings::default()
     };
     let control = Control::open(Arc::new(store), rules).await?;
-    let router = Router::start(&settings, ports, &control, streams, hangup).await?;
+    let records = recording::start(&settings)?;
+    if let Some(records) = &records {
+        tokio::spawn(recording::reopen(records.clone(), signal(SignalKind::hangup())?));
+    }
+    let router = Router::start(&settings, ports, &control, streams, hangup, records.clone()).await?;
 
     let limits = api::Settings {
         max_body_bytes: settings.http.max_body_bytes,
@@ -83,6 +88,9 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
         warn!("HTTP requests were still open");
     }
     router.stop();
+    if let Some(records) = records {
+        recording::stop(records).await;
+    }
     control.stop().await;
     info!("left");
     Ok(())

@@ -16,18 +16,26 @@ pub fn apply(settings: &mut Settings, name: &str, text: &str) -> Result<(), Sett
     };
     let document =
         DeTable::parse(text).map_err(|error| at(error.span().unwrap_or(0..0), error.message().to_owned()))?;
-    for (key, value) in document.get_ref() {
-        let is_table = KEYS.iter().any(|known| !known.table.is_empty() && known.table == key.get_ref());
+    take(settings, "", document.get_ref(), &at)
+}
+
+/// Takes the entries of a table over, and of those inside it.
+fn take(
+    settings: &mut Settings,
+    table: &str,
+    entries: &DeTable<'_>,
+    at: &impl Fn(Range<usize>, String) -> SettingsError,
+) -> Result<(), SettingsError> {
+    for (key, value) in entries {
+        let name = key.get_ref();
+        let inner = if table.is_empty() { name.to_string() } else { format!("{table}.{name}") };
         match value.get_ref() {
-            DeValue::Table(table) if is_table => {
-                for (inner, value) in table {
-                    let known = find(key.get_ref(), inner.get_ref()).map_err(|what| at(inner.span(), what))?;
-                    set(settings, known, value, &at)?;
-                }
+            DeValue::Table(entries) if KEYS.iter().any(|known| known.table == inner) => {
+                take(settings, &inner, entries, at)?;
             }
             _ => {
-                let known = find("", key.get_ref()).map_err(|what| at(key.span(), what))?;
-                set(settings, known, value, &at)?;
+                let known = find(table, name).map_err(|what| at(key.span(), what))?;
+                set(settings, known, value, at)?;
             }
         }
     }
@@ -36,13 +44,16 @@ pub fn apply(settings: &mut Settings, name: &str, text: &str) -> Result<(), Sett
 
 fn find(table: &str, name: &str) -> Result<&'static Key, String> {
     KEYS.iter().find(|key| key.table == table && key.name == name).ok_or_else(|| {
-        let mut known: Vec<&str> = KEYS.iter().filter(|key| key.table == table).map(|key| key.name).collect();
-        let place = if table.is_empty() {
-            known.extend(["[http]", "[sip]", "[tls]", "[dns]", "[register]", "[liveness]", "[lease]", "[log]"]);
-            String::new()
-        } else {
-            format!(" in [{table}]")
-        };
+        let names = KEYS.iter().filter(|key| key.table == table).map(|key| key.name.to_owned());
+        let mut known: Vec<String> = names.collect();
+        for key in KEYS {
+            let parent = key.table.rsplit_once('.').map_or("", |(parent, _)| parent);
+            let inner = format!("[{}]", key.table);
+            if !key.table.is_empty() && parent == table && !known.contains(&inner) {
+                known.push(inner);
+            }
+        }
+        let place = if table.is_empty() { String::new() } else { format!(" in [{table}]") };
         format!("unknown key \"{name}\"{place}; expected one of {}", known.join(", "))
     })
 }
@@ -55,7 +66,7 @@ fn set(
 ) -> Result<(), SettingsError> {
     let plain = to_value(value.get_ref());
     (key.set)(settings, &plain)
-        .map_err(|expected| at(value.span(), format!("{}: expected {expected}, found {plain}", key.name)))
+        .map_err(|expected| at(value.span(), format!("{}: expected {expected}, found {}", key.name, key.shown(&plain))))
 }
 
 fn to_value(value: &DeValue<'_>) -> Value {

@@ -5,6 +5,7 @@
 
 mod file;
 mod flags;
+mod records;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 use registrar::Algorithm;
 use sip::Transport;
 
+pub use self::records::Records;
 pub use flags::ServeFlags;
 
 /// Why the settings cannot be used: where, what, and what was expected.
@@ -54,6 +56,8 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Seconds from the end of a lease to deregistration.
     pub deregister_after_seconds: u64,
+    /// Records of calls.
+    pub records: Records,
     /// Filter of log lines, as `tracing` has it: `info`, `trunkline=debug`, ….
     pub log_level: String,
     /// Whether log lines are JSON.
@@ -176,6 +180,7 @@ impl Default for Settings {
             flap_hold_seconds: 120,
             dns_servers: Vec::new(),
             deregister_after_seconds: 600,
+            records: Records::default(),
             log_level: "info".into(),
             log_json: false,
         }
@@ -208,7 +213,7 @@ pub fn load(flags: &ServeFlags, env: impl Iterator<Item = (String, String)>) -> 
         })?;
         let value = key.parse_text(&value);
         (key.set)(&mut settings, &value)
-            .map_err(|expected| SettingsError(format!("{name}: expected {expected}, found {value}")))?;
+            .map_err(|expected| SettingsError(format!("{name}: expected {expected}, found {}", key.shown(&value))))?;
     }
     flags.apply(&mut settings)?;
     check(&settings)?;
@@ -247,5 +252,5 @@ fn check(settings: &Settings) -> Result<(), SettingsError> {
     if settings.tls.require_client && settings.tls.client_authorities.is_none() {
         return Err(SettingsError("tls.require_client needs tls.client_authorities".into()));
     }
-    Ok(())
+    settings.records.check()
 }

@@ -69,6 +69,15 @@ fn errors_say_where_and_what_was_expected() {
         error("", &[("TRUNKLINE_HTTP_LISEN", "x")])
             .starts_with("TRUNKLINE_HTTP_LISEN: unknown variable; expected one of")
     );
+    assert_eq!(
+        error("[records]\nkeep = 1\n", &[]),
+        "t.toml:2: unknown key \"keep\" in [records]; expected one of enabled, directory, rotate_bytes, rotate_seconds, \
+         keep_files, keep_bytes, max_bytes, [records.postgres], [records.webhook]"
+    );
+    assert_eq!(
+        error("[records.postgres]\n\ntable = \"a b\"\n", &[]),
+        "t.toml:3: table: expected a table such as \"call_records\" or \"billing.call_records\", in lower case, found \"a b\""
+    );
     assert!(error("[log]\nlevel = \"loud\"", &[]).contains("expected error, warn, info"));
 }
 
@@ -97,4 +106,45 @@ fn tls_needs_its_certificate() {
     );
     assert!(refused("[tls]\ncertificate = \"a.crt\"").contains("both or neither"));
     assert!(refused("[tls]\nrequire_client = true").contains("tls.client_authorities"));
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    let bad = [
+        (
+            "[records.postgres]\nurl = \"postgres://u:hidden@/\"",
+            "TRUNKLINE_RECORDS_POSTGRES_URL",
+            "ftp://u:hidden@db/d",
+        ),
+        ("[records.webhook]\nurl = \"https://u:hidden@a/\"", "TRUNKLINE_RECORDS_WEBHOOK_URL", "a.example/hidden"),
+        ("[records.webhook]\ntoken = \"hid den\"", "TRUNKLINE_RECORDS_WEBHOOK_TOKEN", "hidden\n"),
+    ];
+    for (file, variable, value) in bad {
+        for error in [
+            with_file(file, &[], ServeFlags::default()).unwrap_err(),
+            with_file("", &[(variable, value)], ServeFlags::default()).unwrap_err(),
+        ] {
+            assert!(error.contains("expected a") && !error.contains("hid"), "{error}");
+        }
+    }
+    let good = "[records.postgres]\nurl = \"postgres://u:hidden@db.example.net/d\"\n[records.webhook]\n\
+                url = \"https://a.example/hidden\"\ntoken = \"hidden\"";
+    let settings = with_file(good, &[], ServeFlags::default()).unwrap();
+    assert!(settings.records.postgres.is_some() && settings.records.webhook_token.is_some());
+    assert!(!format!("{settings:?}").contains("hidden"));
+}
+
+#[test]
+fn records_need_what_their_deliveries_need() {
+    let refused = |file: &str| with_file(&format!("[records]\n{file}"), &[], ServeFlags::default()).unwrap_err();
+    let webhook = "[records.webhook]\nurl = \"https://a.example/\"\n";
+    assert!(refused(&format!("enabled = false\n{webhook}")).contains("records.enabled"));
+    assert!(refused(&format!("{webhook}token = \"a\"\ntoken_file = \"b\"")).contains("expected one of them"));
+    assert!(refused("[records.webhook]\ntoken_file = \"b\"").contains("records.webhook.url"));
+    assert!(refused("keep_bytes = 5_000_000_000").contains("records.max_bytes"));
+    assert!(refused("rotate_bytes = 3_000_000_000").contains("records.max_bytes"));
+    let off = with_file("[records]\nenabled = false", &[], ServeFlags::default()).unwrap();
+    assert_eq!(off.records.settings(&off.data_dir), None);
+    let on = with_file("data_dir = \"/d\"", &[], ServeFlags::default()).unwrap();
+    assert_eq!(on.records.settings(&on.data_dir), Some(::records::Settings::new("/d/records".into())));
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
+use records::{Address, Secret, Url};
 use registrar::Algorithm;
 use sip::Transport;
 use toml::Value;
@@ -24,6 +25,8 @@ enum Kind {
     Flag,
     List,
     Number,
+    /// A text that no message shows.
+    Secret,
     Text,
 }
 
@@ -31,7 +34,15 @@ impl Key {
     /// `TRUNKLINE_` with table and name in upper case.
     pub fn variable(&self) -> String {
         let table = if self.table.is_empty() { String::new() } else { format!("{}_", self.table) };
-        format!("{}{table}{}", super::PREFIX, self.name).to_ascii_uppercase()
+        format!("{}{table}{}", super::PREFIX, self.name).replace('.', "_").to_ascii_uppercase()
+    }
+
+    /// A value as messages show it.
+    pub fn shown(&self, value: &Value) -> String {
+        match self.kind {
+            Kind::Secret => "something else, which is not shown".to_owned(),
+            _ => value.to_string(),
+        }
     }
 
     /// A variable's text as the value that the file would have; lists are separated by commas.
@@ -47,7 +58,7 @@ impl Key {
                     .collect(),
             ),
             Kind::Number => or_text(text.parse().ok().map(Value::Integer)),
-            Kind::Text => Value::String(text.to_owned()),
+            Kind::Secret | Kind::Text => Value::String(text.to_owned()),
         }
     }
 }
@@ -105,6 +116,21 @@ pub const KEYS: &[Key] = &[
     key!("liveness", "flap_limit", Number, |s, v| s.flap_limit = number(v, 1, 1000)?),
     key!("liveness", "flap_hold_seconds", Number, |s, v| s.flap_hold_seconds = number(v, 1, 3600)?),
     key!("lease", "deregister_after_seconds", Number, |s, v| s.deregister_after_seconds = number(v, 1, 30 * 86_400)?),
+    key!("records", "enabled", Flag, |s, v| s.records.enabled = flag(v)?),
+    key!("records", "directory", Text, |s, v| s.records.directory = Some(text(v, "a directory")?.into())),
+    key!("records", "rotate_bytes", Number, |s, v| s.records.rotate_bytes = number(v, 64 << 10, 1 << 40)?),
+    key!("records", "rotate_seconds", Number, |s, v| s.records.rotate_seconds = number(v, 60, 366 * 86_400)?),
+    key!("records", "keep_files", Number, |s, v| s.records.keep_files = number(v, 0, 1_000_000)?),
+    key!("records", "keep_bytes", Number, |s, v| s.records.keep_bytes = number(v, 0, 1 << 50)?),
+    key!("records", "max_bytes", Number, |s, v| s.records.max_bytes = number(v, 1 << 20, 1 << 50)?),
+    key!("records.postgres", "url", Secret, |s, v| s.records.postgres = Some(given(v, POSTGRES, Address::parse)?)),
+    key!("records.postgres", "table", Text, |s, v| s.records.postgres_table = table(text(v, TABLE)?)?),
+    key!("records.postgres", "authorities", Text, |s, v| s.records.postgres_authorities = Some(text(v, FILE)?.into())),
+    key!("records.webhook", "url", Secret, |s, v| s.records.webhook = Some(given(v, WEBHOOK, Url::parse)?)),
+    key!("records.webhook", "token", Secret, |s, v| s.records.webhook_token = Some(given(v, TOKEN, Secret::parse)?)),
+    key!("records.webhook", "token_file", Text, |s, v| s.records.webhook_token_file = Some(text(v, "a file")?.into())),
+    key!("records.webhook", "authorities", Text, |s, v| s.records.webhook_authorities = Some(text(v, FILE)?.into())),
+    key!("records.webhook", "batch", Number, |s, v| s.records.webhook_batch = number(v, 1, 1000)?),
     key!("log", "level", Text, |s, v| s.log_level = level(text(v, LEVEL)?)?),
     key!("log", "format", Text, |s, v| s.log_json = json(text(v, FORMAT)?)?),
 ];
@@ -112,6 +138,10 @@ pub const KEYS: &[Key] = &[
 const ALGORITHMS: &str = "a list of \"SHA-256\" and \"MD5\"";
 const REALM: &str = "1 to 128 characters without quotes and backslashes";
 const FILE: &str = "a PEM file";
+const POSTGRES: &str = "an address such as \"postgres://user:password@db.example.net/calls\"";
+const TABLE: &str = "a table such as \"call_records\" or \"billing.call_records\", in lower case";
+const WEBHOOK: &str = "an address such as \"https://example.net/calls\", without user and password";
+const TOKEN: &str = "a token of visible ASCII characters";
 const NAME_SERVER: &str = "a list of name servers such as \"192.0.2.53\" or \"192.0.2.53:5353\"";
 const ADDRESS: &str = "an address such as \"127.0.0.1:8080\"";
 const SIP_ADDRESS: &str =
@@ -123,6 +153,14 @@ const FORMAT: &str = "\"text\" or \"json\"";
 
 fn text<'a>(value: &'a Value, expected: &str) -> Result<&'a str, String> {
     value.as_str().ok_or_else(|| expected.to_owned())
+}
+
+fn given<T>(value: &Value, expected: &str, parse: fn(&str) -> Option<T>) -> Result<T, String> {
+    value.as_str().and_then(parse).ok_or_else(|| expected.to_owned())
+}
+
+fn table(text: &str) -> Result<String, String> {
+    records::is_table(text).then(|| text.to_owned()).ok_or_else(|| TABLE.to_owned())
 }
 
 fn flag(value: &Value) -> Result<bool, String> {
