@@ -91,3 +91,24 @@ fn a_trunk_that_fails_half_of_its_calls_rests_and_comes_back_by_a_trickle() {
     assert!(s.log().contains("trunk rests") && s.log().contains("trunk gets its share of calls again"));
     assert_eq!(s.metric("trunkline_guarded_trunks{state=\"closed\"}"), 2.0);
 }
+
+#[test]
+fn attempts_are_counted_for_each_called_prefix() {
+    let s = Server::start();
+    let _good = uas("uas_routes.xml", s.ip, 7001);
+    s.register("a", 7001, ",\"heartbeat_seconds\":0");
+    for (id, prefix) in [("world", ""), ("us", "1"), ("ny", "1555")] {
+        let condition = if prefix.is_empty() { "{}".to_owned() } else { format!("{{\"called_prefix\":\"{prefix}\"}}") };
+        let route = format!("{{\"match\":{condition},\"targets\":[{{\"trunk\":\"a\"}}]}}");
+        assert_eq!(s.request("PUT", &format!("/routes/{id}"), &route, &[]).status, 201);
+    }
+    s.wait_routed();
+    assert!(caller(&s, 5081, 3, 0).ends_well(SOON));
+    let listed = quality(&s, "a")["prefixes"].clone();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["prefix"]), (1, &"1555".into()), "{listed}");
+    assert_eq!((&listed[0]["attempts"], &listed[0]["answer_seizure_ratio"]), (&3.into(), &1.0.into()));
+    let of_it = s.request("GET", "/trunks/a/quality?prefix=1555", "", &[]).json();
+    assert_eq!(of_it["windows"]["5m"]["answers"]["200"], 3);
+    assert_eq!(s.request("GET", "/trunks/a/quality?prefix=1", "", &[]).status, 404);
+    assert_eq!(s.metric("trunkline_quality_prefixes"), 1.0);
+}

@@ -65,21 +65,24 @@ impl Merits {
 
     /// Takes what the engine tells.
     pub fn tell(&self, event: &Event) {
-        if let Event::Attempt { trunk, status, local, begins_call: true, times, .. } = event {
+        if let Event::Attempt { trunk, status, local, begins_call: true, times, prefix, .. } = event {
             let outcome = match (local, status) {
                 (true, 503) => Outcome::Unsent,
                 (true, _) => Outcome::Timeout,
                 (false, status) => Outcome::Answer(*status),
             };
             let delay = times.reached.map(|at| at.0.saturating_sub(times.sent.0) / 1000);
-            self.attempt(trunk, &Attempt { began: times.sent.0 / 1000, outcome, delay });
+            self.attempt(trunk, prefix.as_ref(), &Attempt { began: times.sent.0 / 1000, outcome, delay });
         }
     }
 
-    fn attempt(&self, trunk: &Trunk, attempt: &Attempt) {
+    fn attempt(&self, trunk: &Trunk, prefix: Option<&Arc<str>>, attempt: &Attempt) {
         let (live, now) = (trunk.live(), self.now());
         live.averages().attempt(attempt, now);
         live.series().attempt(attempt, now);
+        if let Some(prefix) = prefix {
+            self.prefixes_of(prefix).attempt(live.serial(), prefix, attempt, now);
+        }
         if let Some(delay) = attempt.delay.filter(|_| attempt.class() != Class::Passing) {
             self.delays.counts[DELAY_BOUNDS.partition_point(|bound| *bound < delay)].fetch_add(1, Relaxed);
             self.delays.sum.fetch_add(delay, Relaxed);
