@@ -103,12 +103,18 @@ fn attempts_are_counted_for_each_called_prefix() {
         assert_eq!(s.request("PUT", &format!("/routes/{id}"), &route, &[]).status, 201);
     }
     s.wait_routed();
-    assert!(caller(&s, 5081, 3, 0).ends_well(SOON));
+    assert!(caller(&s, 5081, 3, 500).ends_well(SOON));
     let listed = quality(&s, "a")["prefixes"].clone();
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["prefix"]), (1, &"1555".into()), "{listed}");
     assert_eq!((&listed[0]["attempts"], &listed[0]["answer_seizure_ratio"]), (&3.into(), &1.0.into()));
     let of_it = s.request("GET", "/trunks/a/quality?prefix=1555", "", &[]).json();
     assert_eq!(of_it["windows"]["5m"]["answers"]["200"], 3);
+    wait_until("the last BYE is counted", SOON, || quality(&s, "a")["windows"]["5m"]["calls_ended"] == 3);
+    let of_it = s.request("GET", "/trunks/a/quality?prefix=1555", "", &[]).json();
+    for counts in [&of_it["windows"]["1h"], &quality(&s, "a")["windows"]["1h"]] {
+        assert_eq!(counts["calls_ended"], 3);
+        assert!(counts["average_duration_seconds"].as_f64().unwrap() >= 0.5, "{counts}");
+    }
     assert_eq!(s.request("GET", "/trunks/a/quality?prefix=1", "", &[]).status, 404);
     assert_eq!(s.metric("trunkline_quality_prefixes"), 1.0);
 }

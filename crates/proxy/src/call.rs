@@ -9,7 +9,7 @@ use std::sync::Arc;
 use routing::Seat;
 
 use crate::slab::Id;
-use crate::{Hop, Time};
+use crate::{Event, Hop, Time};
 
 /// A standing call.
 #[derive(Debug)]
@@ -37,13 +37,34 @@ pub(crate) struct Call {
 /// A dialog of a call: usually one, more if downstream forked.
 #[derive(Debug)]
 pub(crate) struct Leg {
-    pub seat: Option<Seat>,
+    pub stay: Option<Stay>,
     pub trunk: Arc<routing::Trunk>,
     /// To tag of the 2xx.
     pub tag: Box<[u8]>,
     /// Contact of the 2xx.
     pub contact: Box<[u8]>,
     pub hop: Hop,
+}
+
+/// The channel of an answered attempt.
+#[derive(Debug)]
+pub(crate) struct Stay {
+    pub seat: Seat,
+    /// When it was answered.
+    pub since: Time,
+    /// The called prefix that its route matched.
+    pub prefix: Option<Arc<str>>,
+}
+
+impl Stay {
+    /// Gives the channel back.
+    pub fn over(self, now: Time) -> Event {
+        Event::Over {
+            trunk: self.seat.trunk().clone(),
+            prefix: self.prefix,
+            lasted: now.0.saturating_sub(self.since.0),
+        }
+    }
 }
 
 /// Who sends a request inside a dialog.

@@ -278,6 +278,15 @@ pub enum Event {
         /// The called prefix that the route matched; none where it matched without one.
         prefix: Option<Arc<str>>,
     },
+    /// An answered call is over: its channel is free again.
+    Over {
+        /// The trunk.
+        trunk: Arc<routing::Trunk>,
+        /// The called prefix that its route matched; none where it matched without one.
+        prefix: Option<Arc<str>>,
+        /// From its answer to its end, in microseconds.
+        lasted: u64,
+    },
     /// A request of more than 1300 bytes went by UDP, as there was no other way (RFC 3261 §18.1.1).
     Oversized,
     /// The outcome of a [`Probe`].

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sip::Name;
 
-use crate::call::{Call, Leg};
+use crate::call::{Call, Leg, Stay};
 use crate::client::{Cancel, Client, ProbeOf, State};
 use crate::context::{Context, Tags};
 use crate::reply::{self, Upstream};
@@ -200,7 +200,7 @@ impl Shard {
         self.edits = edits;
         let Some(call_id) = call else { return };
         match ends_leg {
-            Some(tags) => self.end_leg(call_id, &tags),
+            Some(tags) => self.end_leg(now, call_id, &tags, out),
             None => {
                 if let Some(call) = self.calls.get_mut(call_id) {
                     if cseq_is_update(message) {
@@ -244,23 +244,24 @@ impl Shard {
                 let failure = Failure { status, response, reroutes: false, next_target: false };
                 self.conclude(now, ended.context, &failure, out);
                 if let Some((call, tags)) = ends {
-                    self.end_leg(call, &tags);
+                    self.end_leg(now, call, &tags, out);
                 }
             }
         }
     }
 
-    pub(crate) fn end_leg(&mut self, call_id: Id, tags: &Tags) {
+    pub(crate) fn end_leg(&mut self, now: Time, call_id: Id, tags: &Tags, out: &mut Outbox) {
         let Some(call) = self.calls.get_mut(call_id) else {
             return;
         };
         if let Some((_, leg)) = call.side(&tags.0, &tags.1) {
             let gone = call.legs.remove(leg);
             // Where downstream forked, one channel carries several dialogs: the last one gives it back.
-            if gone.seat.is_some()
-                && let Some(heir) = call.legs.iter_mut().find(|leg| leg.seat.is_none())
-            {
-                heir.seat = gone.seat;
+            if let Some(stay) = gone.stay {
+                match call.legs.iter_mut().find(|leg| leg.stay.is_none()) {
+                    Some(heir) => heir.stay = Some(stay),
+                    None => out.events.push(stay.over(now)),
+                }
             }
         }
         if call.legs.is_empty() && call.context.is_none() {
@@ -338,7 +339,7 @@ impl Shard {
         let failure = Failure { status, response: None, reroutes: true, next_target: !ended.heard };
         self.conclude(now, ended.context, &failure, out);
         if let Some((call, tags)) = ends {
-            self.end_leg(call, &tags);
+            self.end_leg(now, call, &tags, out);
         }
     }
 }
@@ -425,7 +426,7 @@ fn stand(call: &mut Call, client: &mut Client, message: sip::Message<'_>, now: T
         call.ends_at = now.plus_millis(max_call);
     }
     call.legs.push(Leg {
-        seat,
+        stay: seat.map(|seat| Stay { seat, since: now, prefix: client.prefix.clone() }),
         trunk,
         tag: tag.into(),
         contact: message.contact().and_then(Result::ok).map(|contact| contact.uri).unwrap_or_default().into(),

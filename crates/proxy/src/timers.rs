@@ -113,6 +113,7 @@ impl Shard {
                 call_id: String::from_utf8_lossy(call.call_id()).into_owned(),
             });
         }
+        out.events.extend(call.legs.iter_mut().filter_map(|leg| Some(leg.stay.take()?.over(now))));
         self.drop_call(id);
     }
 }

@@ -10,6 +10,12 @@ use world::*;
 const A: &str = "203.0.113.1:5060";
 const B: &str = "203.0.113.2:5070";
 
+/// How long the calls that are over had lasted, in seconds.
+fn lasted(w: &World) -> Vec<u64> {
+    let of = |event: &Event| if let Event::Over { lasted, .. } = event { Some(lasted / 1_000_000) } else { None };
+    w.events.iter().filter_map(of).collect()
+}
+
 #[test]
 fn a_call_goes_through_and_its_channel_comes_back() {
     let mut w = World::new(&[("b", trunk(B, 2)), ("a", trunk(A, 1))]);
@@ -47,6 +53,7 @@ fn a_call_goes_through_and_its_channel_comes_back() {
     w.send(A, &respond(&bye, "200 OK", ""));
     assert!(w.one(CALLER).starts_with("SIP/2.0 200 OK"));
     assert_eq!(w.active("a"), 0);
+    assert_eq!(lasted(&w).len(), 1);
     assert!(w.shard.calls().is_empty());
     w.wait(40_000);
     w.silent();
@@ -150,6 +157,8 @@ fn a_lost_bye_is_made_up_for_by_session_timer_or_duration() {
     w.wait(2000);
     assert_eq!(w.active("a"), 0);
     assert!(w.events.iter().any(|event| matches!(event, Event::Lost { cause: "max_duration", .. })));
+    // The session ran out 32 s after its second half hour; the other was ended by the longest duration.
+    assert_eq!(lasted(&w), [1700 + 1800 + 32, 4 * 3600]);
     assert_eq!(w.shard.transactions(), 0);
 }
 

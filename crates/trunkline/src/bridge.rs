@@ -195,6 +195,7 @@ fn write_lines(waiting: &Receiver<Event>) {
             }
             Event::Answered { .. }
             | Event::Closed { .. }
+            | Event::Over { .. }
             | Event::Oversized
             | Event::Probed { .. }
             | Event::Silenced { .. } => {}

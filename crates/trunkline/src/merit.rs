@@ -65,14 +65,24 @@ impl Merits {
 
     /// Takes what the engine tells.
     pub fn tell(&self, event: &Event) {
-        if let Event::Attempt { trunk, status, local, begins_call: true, times, prefix, .. } = event {
-            let outcome = match (local, status) {
-                (true, 503) => Outcome::Unsent,
-                (true, _) => Outcome::Timeout,
-                (false, status) => Outcome::Answer(*status),
-            };
-            let delay = times.reached.map(|at| at.0.saturating_sub(times.sent.0) / 1000);
-            self.attempt(trunk, prefix.as_ref(), &Attempt { began: times.sent.0 / 1000, outcome, delay });
+        match event {
+            Event::Attempt { trunk, status, local, begins_call: true, times, prefix, .. } => {
+                let outcome = match (local, status) {
+                    (true, 503) => Outcome::Unsent,
+                    (true, _) => Outcome::Timeout,
+                    (false, status) => Outcome::Answer(*status),
+                };
+                let delay = times.reached.map(|at| at.0.saturating_sub(times.sent.0) / 1000);
+                self.attempt(trunk, prefix.as_ref(), &Attempt { began: times.sent.0 / 1000, outcome, delay });
+            }
+            Event::Over { trunk, prefix, lasted } => {
+                let (lasted, now) = (lasted / 1000, self.now());
+                trunk.live().series().end(lasted, now);
+                if let Some(prefix) = prefix {
+                    self.prefixes_of(prefix).end(trunk.live().serial(), prefix, lasted, now);
+                }
+            }
+            _ => {}
         }
     }
 
