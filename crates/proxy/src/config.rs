@@ -94,6 +94,17 @@ impl Config {
         }
     }
 
+    /// When anything but INVITE is owed a 100, in milliseconds after it came: once its sender's timer E has grown to T2, and
+    /// over UDP no earlier (RFC 4320 §4.1).
+    pub(crate) fn late_trying(&self) -> u64 {
+        let (mut after, mut interval) = (0, self.t1.max(1));
+        while interval < self.t2 {
+            after += interval;
+            interval *= 2;
+        }
+        after
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
     }

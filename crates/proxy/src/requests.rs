@@ -140,7 +140,7 @@ impl Shard {
             |_| Hop::to(inbound.listener, inbound.source),
             |via| via::reply_to(&via, inbound, &self.config),
         );
-        let hundred_at = invite.then(|| now.plus_millis(self.config.trying_delay));
+        let hundred_after = if invite { self.config.trying_delay } else { self.config.late_trying() };
         let session = forward::session(message, &self.config);
         let id = self.add_context(Context {
             hash,
@@ -152,7 +152,7 @@ impl Shard {
             invite,
             request: Some(message.bytes().into()),
             numbers: if over_trunks { Numbers::read(message) } else { Numbers::default() },
-            server: Server::Trying { hundred_at },
+            server: Server::Trying { hundred_at: Some(now.plus_millis(hundred_after)) },
             over_trunks,
             current: None,
             weighs: invite,

@@ -7,7 +7,7 @@ use crate::{Config, Time};
 /// State of a server transaction, INVITE and other alike; each variant holds only what it needs.
 #[derive(Debug)]
 pub(crate) enum Server {
-    /// No answer yet. An INVITE's own 100 is due at the time given.
+    /// No answer yet. Our own 100 is due at the time given.
     Trying { hundred_at: Option<Time> },
     /// The last provisional answer, for repeats of the request.
     Proceeding { last: Box<[u8]> },
@@ -44,7 +44,7 @@ impl Resend {
 pub(crate) enum Due {
     /// Nothing yet.
     Nothing,
-    /// Send our own 100 (§17.2.1).
+    /// Send our own 100 (§17.2.1; RFC 4320 §4.1).
     Hundred,
     /// Send the final answer again (timer G).
     Resend,

@@ -273,7 +273,8 @@ impl Shard {
             let write = |out: &mut Vec<u8>| reply::write(message, source, reply, &config.keys, &mut edits, out);
             if reply.status == 100 {
                 if let Some(context) = self.contexts.get_mut(id) {
-                    out.send(&context.reply, write);
+                    let range = out.send(&context.reply, write);
+                    context.server = Server::Proceeding { last: out.bytes[range].into() };
                     context.request = Some(request.clone());
                 }
             } else {

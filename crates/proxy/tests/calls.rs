@@ -118,7 +118,7 @@ fn a_bye_that_nobody_answers_gives_the_channel_back() {
     assert_eq!(w.active("a"), 0);
     let sent = w.all(A);
     assert_eq!(sent.len(), 11, "timer E: 0, 0.5, 1.5, 3.5, then every 4 s up to 32 s");
-    assert!(w.all(CALLER).is_empty(), "no late 408 (RFC 4320)");
+    assert!(w.one(CALLER).starts_with("SIP/2.0 100 "), "and no late 408 (RFC 4320)");
 }
 
 #[test]

@@ -31,13 +31,37 @@ fn no_provisional_answer_but_100_goes_upstream_and_not_even_that() {
 }
 
 #[test]
+fn a_late_answer_is_preceded_by_a_100() {
+    // Timer E of the sender fires after 0.5, 1.5 and 3.5 s; then it has grown to T2.
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    w.send(CALLER, &message("c1"));
+    let sent = w.one(A);
+    w.wait(3490);
+    assert!(w.all(CALLER).is_empty(), "not before");
+    w.wait(20);
+    let trying = w.one(CALLER);
+    assert!(trying.starts_with("SIP/2.0 100 ") && !header(&trying, "To").contains("tag="), "{trying}");
+    w.all(A);
+    w.send(CALLER, &message("c1"));
+    assert_eq!(w.one(CALLER), trying, "a repeat hears it again");
+    w.send(A, &respond(&sent, "200 OK", ""));
+    assert!(w.one(CALLER).starts_with("SIP/2.0 200 "));
+    // Inside a dialog likewise.
+    let mut w = World::new(&[("a", trunk(A, 0))]);
+    let ok = w.establish("c1", A, "");
+    w.send(CALLER, &in_dialog("INFO", 2, &ok));
+    w.wait(3510);
+    assert!(w.one(CALLER).starts_with("SIP/2.0 100 "));
+}
+
+#[test]
 fn a_408_is_never_sent_whoever_says_it() {
     // Silence of all trunks.
     let mut w = World::new(&[("a", trunk(A, 0)), ("b", trunk(B, 1))]);
     w.send(CALLER, &message("c1"));
     w.wait(9000);
     assert!(!w.all(A).is_empty() && !w.all(B).is_empty(), "it fails over");
-    assert!(w.all(CALLER).is_empty());
+    assert!(w.one(CALLER).starts_with("SIP/2.0 100 "));
     assert_eq!(w.shard.transactions(), 0);
     // A 408 of the last trunk.
     let mut w = World::new(&[("a", trunk(A, 0)), ("b", trunk(B, 1))]);
@@ -76,6 +100,7 @@ fn an_answer_that_comes_after_the_transaction_goes_nowhere() {
     let sent = w.one(A);
     w.wait(33_000);
     w.all(A);
+    assert!(w.one(CALLER).starts_with("SIP/2.0 100 "));
     w.send(A, &respond(&sent, "200 OK", ""));
     w.silent();
 }

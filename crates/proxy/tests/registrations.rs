@@ -93,6 +93,7 @@ fn a_registrar_that_never_answers_is_given_up() {
     w.send(GATEWAY, &register(1));
     w.wait(9_900);
     assert_eq!(w.shard.transactions(), 1);
+    assert!(w.one(GATEWAY).starts_with("SIP/2.0 100 "), "late, as RFC 4320 has it");
     w.wait(200);
     assert_eq!(w.shard.transactions(), 0);
     answer(&mut w, 0, 200, "");

@@ -60,6 +60,7 @@ fn a_non_invite_over_tcp_is_sent_once_and_ends_at_timer_f() {
             w.send_by(TCP, Some(8), A, &respond(&sent, "100 Trying", ""));
         }
         w.wait(31_900);
+        assert!(w.one(CALLER).starts_with("SIP/2.0 100 "), "of our own, late (RFC 4320)");
         w.silent();
         assert_eq!(w.shard.transactions(), 1);
         w.wait(200);
