@@ -185,9 +185,9 @@ impl Monitor {
         if let Some(probing) = probing {
             let first = self.first_free.max(now * 1000);
             self.first_free = first + FIRST_APART;
-            // Who comes later than an interval is spread by the jitter of those before.
-            let at = (first / 1000).min(now + probing.interval);
-            self.queue.push(Reverse((at, Due::Probe(serial))));
+            // Within an interval, also where more come at once than one can take at this distance.
+            let wait = (first / 1000 - now) % probing.interval.max(1);
+            self.queue.push(Reverse((now + wait, Due::Probe(serial))));
         }
         if let State::Resting { until } = evidence.state {
             self.queue.push(Reverse((until, Due::Rest(serial))));
