@@ -75,7 +75,7 @@ pub enum Verdict {
     Good,
     /// No target of it lives.
     Down,
-    /// It asked for a rest, or gets one.
+    /// It asked for a rest.
     Resting,
 }
 

@@ -411,21 +411,17 @@ impl Trunk {
             return Health::default();
         }
         let mut reasons = Vec::new();
-        let mut verdict = Verdict::Down;
         for target in &self.targets {
             let reason = match target.evidence.state {
                 State::Down { why, .. } => why,
-                State::Resting { until } => {
-                    verdict = Verdict::Resting;
-                    Reason::CoolingDown(until)
-                }
+                State::Resting { until } => Reason::CoolingDown(until),
                 State::Unproven { .. } | State::Up { .. } | State::Trial => continue,
             };
             if !reasons.contains(&reason) {
                 reasons.push(reason);
             }
         }
-        Health { verdict, reasons }
+        Health { verdict: Verdict::Down, reasons }
     }
 }
 

@@ -117,6 +117,17 @@ fn many_probes_never_come_in_a_burst() {
     }
 }
 
+#[test]
+fn a_trunk_that_fails_calls_is_down_and_no_rest_was_asked_for() {
+    let mut monitor = Monitor::new(Settings::default(), 1);
+    monitor.set("a", None, &[key(1)], 0);
+    for _ in 0..3 {
+        monitor.called("a", &key(1), Outcome::Timeout, 10);
+    }
+    let cooling = Health { verdict: Verdict::Down, reasons: vec![Reason::CoolingDown(30_010)] };
+    assert_eq!(health(&monitor, "a"), cooling, "damping counts it");
+}
+
 proptest! {
     /// One probe at a time for each target, none where none is wanted, and nothing is left behind.
     #[test]

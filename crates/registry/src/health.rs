@@ -23,7 +23,7 @@ pub enum Verdict {
     Good,
     /// It does not answer as it should.
     Down,
-    /// It asked for a rest, or gets one after failed calls.
+    /// It asked for a rest.
     Resting,
 }
 
