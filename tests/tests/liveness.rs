@@ -81,6 +81,25 @@ fn a_503_with_retry_after_rests_the_trunk() {
 }
 
 #[test]
+fn a_probe_answered_by_503_with_retry_after_rests_the_trunk_too() {
+    let s = Server::start();
+    let gateway = Phone::new(own_address(), 0);
+    s.put(
+        "p",
+        &format!(
+            "{{\"sip_uri\":\"sip:{}\",\"heartbeat_seconds\":0,\"probe\":{{\"interval_seconds\":1,\"ok_codes\":[200,503]}}}}",
+            gateway.address()
+        ),
+    );
+    let probe = gateway.receive(SOON).unwrap();
+    let busy = reply(&probe, "503 Busy").replace("Content-Length", "Retry-After: 2\r\nContent-Length");
+    gateway.send_text(&s.sip(), &busy);
+    s.wait_status("p", "down", "resting until", SOON);
+    assert_eq!(s.trunk("p")["targets"][0]["state"], "up", "the code itself is a good one here");
+    s.wait_status("p", "up", "", SOON);
+}
+
+#[test]
 fn when_all_are_in_doubt_calls_are_tried_nevertheless() {
     let s = Server::start();
     let probe = ",\"heartbeat_seconds\":0,\"probe\":{\"interval_seconds\":1,\"fall\":1,\"rise\":1,\"ok_codes\":[299]}";

@@ -221,7 +221,7 @@ impl Monitor {
             self.queue.pop();
             match due {
                 Due::Probe(serial) => self.order(serial, at, now, orders),
-                Due::GiveUp(token) => self.probed(token, Outcome::Timeout, None, now),
+                Due::GiveUp(token) => drop(self.probed(token, Outcome::Timeout, None, now)),
                 Due::Rest(serial) => self.event(serial, Event::RestOver, now),
                 Due::Trunk(serial) => self.wake(serial, now),
             }
@@ -264,9 +264,10 @@ impl Monitor {
         });
     }
 
-    /// The outcome of an ordered probe, with its round trip in microseconds. One that is not awaited is ignored.
-    pub fn probed(&mut self, token: u64, outcome: Outcome, round_trip: Option<u64>, now: Millis) {
-        let Some(serial) = self.probes.remove(&token) else { return };
+    /// The outcome of an ordered probe, with its round trip in microseconds; the trunk that was probed. One that is not
+    /// awaited is ignored.
+    pub fn probed(&mut self, token: u64, outcome: Outcome, round_trip: Option<u64>, now: Millis) -> Option<Arc<str>> {
+        let serial = self.probes.remove(&token)?;
         let event = self.with(serial, |trunk, at| {
             let target = &mut trunk.targets[at];
             target.probe = None;
@@ -274,9 +275,8 @@ impl Monitor {
             let good = trunk.probing.as_ref()?.proves_life(outcome);
             Some(if good { Event::ProbeGood } else { Event::ProbeMissed(outcome) })
         });
-        if let Some(event) = event {
-            self.event(serial, event, now);
-        }
+        self.event(serial, event?, now);
+        self.owners.get(&serial).cloned()
     }
 
     /// The outcome of a call; the target's flags after it.

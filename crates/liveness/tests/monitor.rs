@@ -90,6 +90,9 @@ fn a_probe_without_an_outcome_is_silence_and_a_stall_shows() {
     assert_eq!(health(&monitor, "a").verdict, Verdict::Good);
     tick(&mut monitor, 6010);
     assert_eq!(health(&monitor, "a").reasons, [Reason::Probe(Outcome::Timeout)]);
+    let again = tick(&mut monitor, 66_010);
+    assert_eq!(monitor.probed(again[0].token, Outcome::Answer(503), None, 66_020).as_deref(), Some("a"));
+    assert_eq!(monitor.probed(again[0].token, Outcome::Answer(503), None, 66_020), None, "nobody awaits it");
     let due = monitor.next_due().unwrap();
     assert_eq!(monitor.overdue(due + 7000), 7000);
 }

@@ -89,14 +89,19 @@ impl Watch {
                     self.with(|monitor, now| monitor.rest(&trunk.id, u64::from(*seconds) * 1000, now));
                 }
             }
-            Event::Probed { token, status, unsent, round_trip, .. } => {
+            Event::Probed { token, status, unsent, retry_after, round_trip } => {
                 let outcome = match (status, unsent) {
                     (Some(status), _) => Outcome::Answer(*status),
                     (None, true) => Outcome::Unsent,
                     (None, false) => Outcome::Timeout,
                 };
                 let round_trip = status.map(|_| *round_trip);
-                self.with(|monitor, now| monitor.probed(*token, outcome, round_trip, now));
+                self.with(|monitor, now| {
+                    let probed = monitor.probed(*token, outcome, round_trip, now);
+                    if let Some((id, seconds)) = probed.zip(*retry_after) {
+                        monitor.rest(&id, u64::from(seconds) * 1000, now);
+                    }
+                });
             }
             _ => {}
         }
