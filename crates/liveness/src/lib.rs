@@ -22,7 +22,7 @@ pub struct Settings {
     pub call_fall: u32,
     /// How long it rests, and the longest rest that a `Retry-After` gets, in milliseconds.
     pub rest: Millis,
-    /// A probe without an answer is given up after this time, in milliseconds.
+    /// A probe without an answer is given up after this time, in milliseconds, or four fifths of its interval where that is less.
     pub probe_timeout: Millis,
 }
 

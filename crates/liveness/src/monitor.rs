@@ -23,6 +23,8 @@ pub struct Order {
     pub key: Key,
     /// To be given back with the outcome.
     pub token: u64,
+    /// Without an answer it is a miss after this time, in milliseconds.
+    pub timeout: Millis,
 }
 
 /// What decisions read of a target.
@@ -255,11 +257,13 @@ impl Monitor {
         let token = self.serial;
         let Some(id) = self.owners.get(&serial).cloned() else { return };
         self.probes.insert(token, serial);
-        self.queue.push(Reverse((now + self.settings.probe_timeout + GRACE, Due::GiveUp(token))));
+        // Over before the next is due: else only every second one of frequent probes could go out, and misses would take as long.
+        let timeout = self.settings.probe_timeout.min(interval * 8 / 10);
+        self.queue.push(Reverse((now + timeout + GRACE, Due::GiveUp(token))));
         self.with(serial, |trunk, at| {
             let target = &mut trunk.targets[at];
             target.probe = Some(token);
-            orders.push(Order { id, key: target.evidence.key, token });
+            orders.push(Order { id, key: target.evidence.key, token, timeout });
             Some(())
         });
     }

@@ -132,6 +132,38 @@ fn a_trunk_that_fails_calls_is_down_and_no_rest_was_asked_for() {
 }
 
 proptest! {
+    /// `docs/liveness.md`: silence is seen within `fall` × interval × 1.1 and the time-out of a probe, however it falls between two.
+    #[test]
+    fn silence_is_seen_within_its_bound(interval in 1u64..60, fall in 1u32..6, seed: u64, quiet_after in 0u64..200_000) {
+        const LOOK: u64 = 20;
+        let interval = interval * 1000;
+        let mut monitor = Monitor::new(Settings::default(), seed);
+        monitor.set("a", Some(Probing { interval, fall, rise: 1, ok_codes: None }), &[key(1)], 0);
+        let mut outcomes: Vec<(u64, u64, Outcome)> = Vec::new();
+        let (mut now, mut last_good) = (0, None);
+        while health(&monitor, "a").verdict == Verdict::Good {
+            now += LOOK;
+            outcomes.retain(|(at, token, outcome)| {
+                if *at <= now {
+                    monitor.probed(*token, *outcome, None, now);
+                }
+                *at > now
+            });
+            for order in tick(&mut monitor, now) {
+                // The first one proves it.
+                if now <= quiet_after || last_good.is_none() {
+                    last_good = Some(now);
+                    outcomes.push((now, order.token, Outcome::Answer(200)));
+                } else {
+                    outcomes.push((now + order.timeout, order.token, Outcome::Timeout));
+                }
+            }
+            let cause = last_good.unwrap_or(now).max(quiet_after);
+            let bound = u64::from(fall) * interval * 11 / 10 + 4000 + u64::from(fall + 1) * 2 * LOOK;
+            prop_assert!(now <= cause + bound, "{} ms after, bound {bound}", now - cause);
+        }
+    }
+
     /// One probe at a time for each target, none where none is wanted, and nothing is left behind.
     #[test]
     fn orders_are_sound(steps in prop::collection::vec((0u8..6, 0u16..4, 0u64..3000), 1..200)) {

@@ -26,14 +26,13 @@ pub async fn run(watch: Arc<Watch>, live: Arc<Live>, config: Arc<Config>) {
         if orders.is_empty() {
             continue;
         }
-        let probes: Vec<Probe> =
-            orders.iter().filter_map(|order| probe(order, &live, &config, watch.probe_timeout)).collect();
+        let probes: Vec<Probe> = orders.iter().filter_map(|order| probe(order, &live, &config)).collect();
         engine.probe(&probes);
     }
 }
 
 /// An OPTIONS as an order wants it; none where its trunk has gone meanwhile, or no listener leads there.
-fn probe(order: &Order, live: &Live, config: &Config, timeout: u64) -> Option<Probe> {
+fn probe(order: &Order, live: &Live, config: &Config) -> Option<Probe> {
     let table = live.table.load();
     let trunk = table.trunk(&order.id)?;
     let place = &trunk.targets.iter().find(|target| key(&target.place) == order.key)?.place;
@@ -53,5 +52,5 @@ fn probe(order: &Order, live: &Live, config: &Config, timeout: u64) -> Option<Pr
     let params = String::from_utf8_lossy(&trunk.uri_params).into_owned();
     let request_uri = format!("{scheme}:{host}{params}").into();
     let from = trunk.facts.probe_from.clone().map(Into::into);
-    Some(Probe { token: order.token, hop, request_uri, from, timeout })
+    Some(Probe { token: order.token, hop, request_uri, from, timeout: order.timeout })
 }

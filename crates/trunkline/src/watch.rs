@@ -25,15 +25,12 @@ pub struct Watch {
     clock: Clock,
     /// There are changes to take.
     pub changed: Notify,
-    /// Time-out of probes, in milliseconds.
-    pub probe_timeout: Millis,
 }
 
 impl Watch {
     /// Without trunks.
     pub fn new(settings: Settings, seed: u64, clock: Clock) -> Watch {
-        let probe_timeout = settings.probe_timeout;
-        Watch { monitor: Mutex::new(Monitor::new(settings, seed)), clock, changed: Notify::new(), probe_timeout }
+        Watch { monitor: Mutex::new(Monitor::new(settings, seed)), clock, changed: Notify::new() }
     }
 
     fn now(&self) -> Millis {
