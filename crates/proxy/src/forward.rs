@@ -68,6 +68,7 @@ pub(crate) fn write(
             BranchText::Client(branch) => config.keys.write_branch(out, *branch),
             BranchText::Stateless(parts) => config.keys.write_stateless_branch(out, parts),
         }
+        out.extend_from_slice(via::params(config.transport(forward.leaves_by)));
         out.extend_from_slice(b"\r\n");
         if let Some(token) = forward.record {
             let call_id = message.call_id().unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::keys::{Branch, hex};
 use crate::server::Resend;
 use crate::shard::Shard;
 use crate::slab::Id;
-use crate::{Event, Outbox, Probe, Time};
+use crate::{Event, Outbox, Probe, Time, via};
 
 impl Shard {
     /// Sends an OPTIONS; its outcome is told by [`Event::Probed`].
@@ -31,6 +31,7 @@ impl Shard {
                 transport.in_via()
             );
             config.keys.write_branch(out, branch);
+            out.extend_from_slice(via::params(transport));
             out.extend_from_slice(b"\r\nMax-Forwards: 70\r\nFrom: <");
             match &probe.from {
                 Some(from) => out.extend_from_slice(from.as_bytes()),

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
+use sip::Transport;
+
 use crate::edits::{Edits, span_in};
 use crate::{Config, Hop, Inbound};
 
@@ -51,6 +53,12 @@ pub(crate) fn note_source(message: sip::Message<'_>, source: SocketAddr, edits: 
             let _ = write!(out, ";received={source_ip}");
         });
     }
+}
+
+/// Parameters of our own Via beside its branch: whoever verifies our certificate may send its requests to us by the
+/// connection that we open (RFC 5923 §5).
+pub(crate) fn params(transport: Transport) -> &'static [u8] {
+    if transport == Transport::Tls { b";alias" } else { b"" }
 }
 
 /// Removes the top Via value.

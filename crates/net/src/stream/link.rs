@@ -219,7 +219,7 @@ impl Link {
             let is_ready = output.session.is_ready();
             let found = found.map_err(|error| if is_ready { End::Broken(error) } else { End::Handshake(error) })?;
             let names = match &output.session {
-                Session::Tls(session) if is_ready && !was_ready => Some(tls::names(session)),
+                Session::Tls(session) if is_ready && !was_ready => Some(self.verified_names(session)),
                 _ => None,
             };
             (found, is_ready, names)
@@ -235,6 +235,16 @@ impl Link {
             Found::End => return Err(End::Handshake(io::ErrorKind::UnexpectedEof.into())),
         }
         self.take_messages(streams, life)
+    }
+
+    /// What the peer's certificate proves. Where we connected it was held to one name, by authorities that may be this trunk's
+    /// alone: the further names in it prove nothing.
+    fn verified_names(&self, session: &rustls::Connection) -> Vec<Box<str>> {
+        if !self.outgoing {
+            return tls::names(session);
+        }
+        let peer = self.tls.iter().filter(|peer| !peer.verify_name.is_empty());
+        peer.map(|peer| peer.verify_name.to_ascii_lowercase().into()).collect()
     }
 
     fn take_messages(&self, streams: &Arc<Streams>, life: &mut Life) -> Result<(), End> {
