@@ -145,7 +145,10 @@ impl Link {
             End::Dead => count(&stats.dead),
             End::Handshake(error) => {
                 count(&stats.handshakes_failed);
-                tracing::warn!(peer = %self.peer, outgoing = self.outgoing, %error, "TLS handshake failed");
+                // Whoever connects could fill the log.
+                if self.outgoing || streams.may_complain() {
+                    tracing::warn!(peer = %self.peer, outgoing = self.outgoing, %error, "TLS handshake failed");
+                }
             }
             End::Over | End::Broken(_) => {}
         }

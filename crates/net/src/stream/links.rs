@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use proxy::{Connection, Hop};
@@ -43,6 +43,8 @@ pub struct Streams {
     /// Accepted connections that have yet to prove themselves, the oldest first; some have gone since. Held weakly: a socket
     /// closes with its link.
     unproven: Mutex<VecDeque<Weak<Link>>>,
+    /// When the log last heard of a peer that connected and could not shake hands.
+    complained: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -81,6 +83,7 @@ impl Streams {
             next: AtomicU64::new(1),
             table: RwLock::default(),
             unproven: Mutex::default(),
+            complained: Mutex::default(),
         });
         for (index, bound, transport) in listeners {
             let _inside = runtime.enter();
@@ -255,6 +258,16 @@ impl Streams {
                 table.accepted_of.remove(&link.peer.ip());
             }
         }
+    }
+
+    /// Once a second, for what others can bring about as often as they like.
+    pub(super) fn may_complain(&self) -> bool {
+        let mut last = self.complained.lock();
+        let may = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1));
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
     }
 
     /// Whether a connection stands.
