@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -118,6 +119,9 @@ pub(crate) fn handle(app: &App, parts: &Parts) -> Result<Response, Problem> {
     line(&mut out, "trunkline_registry_revision", app.control.revision());
     family(&mut out, "trunkline_lease_clock_age_seconds", "gauge", "Time since leases were last looked at.");
     line(&mut out, "trunkline_lease_clock_age_seconds", app.control.clock_age().as_secs_f64());
+    family(&mut out, "trunkline_lease_overdue_seconds", "gauge", "How long the oldest expiry that was due has waited.");
+    let overdue = app.control.read(|registry, now| Duration::from_millis(registry.overdue(now)));
+    line(&mut out, "trunkline_lease_overdue_seconds", overdue.as_secs_f64());
     app.live.encode_metrics(&mut out);
     let mut response = wire::json(StatusCode::OK, out);
     response.headers_mut().insert(CONTENT_TYPE, TEXT);

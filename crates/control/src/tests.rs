@@ -378,3 +378,17 @@ async fn everything_that_is_there_is_taken_at_once() {
     ring.push((4096..4100).map(event).collect());
     assert_eq!(timeout(PATIENCE, feed.next_all()).await.unwrap().unwrap().len(), 4100);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_clock_that_stands_still_makes_us_unready() {
+    let dir = TempDir::new().unwrap();
+    let control = Control::open(moody(&dir), Settings::default()).await.unwrap();
+    control.execute(register("a", r#","heartbeat_seconds":5"#)).await.unwrap();
+    until("ready", || control.ready() == Ok(())).await;
+    // The task of the lease clock ends, as it would by a defect; everything else goes on.
+    control.tasks.lock()[1].abort();
+    until("unready", || control.ready().is_err_and(|why| why.starts_with("lease clock: stalled for "))).await;
+    assert!(control.clock_age() > Duration::from_secs(2));
+    assert_eq!(control.heartbeat("a"), Beat::Renewed);
+    assert_eq!(is_up(&control, "a"), Some(true), "a lease does not run out by a fault of ours");
+}

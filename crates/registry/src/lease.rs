@@ -9,6 +9,8 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::state::{Now, Registry};
+
 /// What became of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beat {
@@ -69,6 +71,11 @@ impl Queue {
         self.0.retain(|Reverse((at, id))| valid(*at, id));
     }
 
+    /// When the next entry comes up.
+    pub fn next(&self) -> Option<u64> {
+        self.0.peek().map(|Reverse((at, _))| *at)
+    }
+
     /// The next entry that is due.
     pub fn pop(&mut self, now: u64) -> Option<(u64, Arc<str>)> {
         if self.0.peek().is_none_or(|Reverse((at, _))| *at > now) {
@@ -91,5 +98,14 @@ impl Lease {
             self.queued = u64::MAX;
         }
         valid
+    }
+}
+
+impl Registry {
+    /// How long the oldest expiry that is due has waited to be looked at, in milliseconds: what shows that nobody calls
+    /// [`Registry::tick`] any more. A standstill counts in full here, although leases are forgiven it.
+    pub fn overdue(&self, now: Now) -> u64 {
+        let at = now.mono_ms.saturating_sub(self.forgiven);
+        self.queue.next().map_or(0, |due| at.saturating_sub(due))
     }
 }

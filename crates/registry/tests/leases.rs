@@ -88,6 +88,20 @@ fn a_standstill_of_ours_moves_all_leases() {
 }
 
 #[test]
+fn an_expiry_that_nobody_looks_at_shows() {
+    let mut world = World::new();
+    assert_eq!(world.registry.overdue(world.now()), 0, "nothing can be late");
+    world.put("a", BODY).unwrap();
+    world.pass(14_900);
+    assert_eq!(world.registry.overdue(world.now()), 0);
+    world.mono_ms += 7_100;
+    assert_eq!(world.registry.overdue(world.now()), 7_000);
+    assert!(world.view("a").unwrap().up, "the standstill itself ends no lease");
+    world.registry.tick(world.now());
+    assert_eq!(world.registry.overdue(world.now()), 0);
+}
+
+#[test]
 fn a_restart_begins_every_lease_anew() {
     let mut world = World::new();
     world.put("a", BODY).unwrap();

@@ -214,3 +214,27 @@ pub fn apply(target: &Target, usable: bool, watched: bool) {
 pub fn key(place: &Place) -> Key {
     Key { address: place.address, transport: place.transport, connection: place.connection }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prober_that_stands_still_makes_us_unready() {
+        let watch = Watch::new(Settings::default(), 1, Clock::new());
+        assert_eq!(watch.ready(), Ok(()));
+        let probe = registry::Probe { interval_seconds: 1, fall: 3, rise: 2, ok_codes: None, from: None, host: None };
+        watch.set("a", Some(&probe), &[Place::udp(([192, 0, 2, 1], 5060).into())]);
+        assert_eq!(watch.ready(), Ok(()), "its first probe is due, but not late");
+        // Nobody ticks.
+        let begun = std::time::Instant::now();
+        while watch.ready().is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "nobody notices");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(watch.ready().is_err_and(|why| why.starts_with("prober: behind by ")));
+        assert!(watch.overdue() > Duration::from_millis(LATE));
+        assert_eq!(watch.tick(10).len(), 1);
+        assert_eq!(watch.ready(), Ok(()));
+    }
+}
