@@ -3,7 +3,7 @@
 //! Each flood comes from an address of its own, as fast as a thread can send: INVITEs without ACK from an address that may call and from one that
 //! may not, garbage, registrations with wrong passwords, and half-open TCP connections.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::run::{binary, build_release, root};
+use crate::server::{Server, listen, usage};
 
 const IP: Ipv4Addr = Ipv4Addr::new(127, 66, 0, 1);
 /// Calls a second of the good peer.
@@ -27,48 +28,26 @@ struct Flood {
 pub fn run(args: &[&str]) -> Result<()> {
     let seconds: u64 = args.first().map_or(Ok(30), |text| text.parse()).context("SECONDS must be a number")?;
     build_release()?;
-    let dir = tempfile::tempdir()?;
-    let settings = dir.path().join("t.toml");
     // The good peer and one of the hostile ones may call.
-    std::fs::write(
-        &settings,
-        format!("[sip]\nallow = [\"{IP}/32\", \"127.66.0.10/32\"]\nmax_calls_per_source = 20000\nthreads = 2\n"),
-    )?;
-    let log = std::fs::File::create(dir.path().join("log"))?;
-    let mut server = before_floods(&binary().to_string_lossy())
-        .args(["serve", "--config"])
-        .arg(&settings)
-        .arg("--data")
-        .arg(dir.path().join("data"))
-        .args(["--http", &format!("{IP}:8080"), "--sip", &format!("udp:{IP}:5060"), "--sip", &format!("tcp:{IP}:5060")])
-        .stderr(log)
-        .stdout(Stdio::null())
-        .spawn()?;
-    let result = measure(&server, seconds);
-    // It may have ended already.
-    let _ = server.kill();
-    let _ = server.wait();
-    result
+    let settings = format!(
+        "[sip]\nallow = [\"{IP}/32\", \"127.66.0.10/32\"]\nmax_calls_per_source = 20000\nthreads = 2\n{}",
+        listen(IP)
+    );
+    let server = Server::start(before_floods(&binary().to_string_lossy()), IP, &settings)?;
+    measure(&server, seconds)
 }
 
-fn measure(server: &Child, seconds: u64) -> Result<()> {
-    let until = Instant::now() + Duration::from_secs(10);
-    while http("GET", "/readyz", "").is_err() {
-        if Instant::now() > until {
-            bail!("the server does not get ready");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    http("PUT", "/trunks/a", &format!("{{\"sip_uri\":\"sip:{IP}:7001\",\"heartbeat_seconds\":0}}"))?;
+fn measure(server: &Server, seconds: u64) -> Result<()> {
+    server.http("PUT", "/trunks/a", &format!("{{\"sip_uri\":\"sip:{IP}:7001\",\"heartbeat_seconds\":0}}"))?;
     let pbx = r#"{"sip_uri":"sip:pbx@a","register":{"username":"pbx","password":"swordfish"}}"#;
-    http("PUT", "/trunks/pbx", pbx)?;
+    server.http("PUT", "/trunks/pbx", pbx)?;
     let scenarios = root().join("tests/scenarios");
     let mut answerer = sipp(&["-sf", &scenarios.join("uas_routes.xml").to_string_lossy(), "-p", "7001"])?;
     std::thread::sleep(Duration::from_millis(500));
 
     println!("── without floods");
     let calm = calls(seconds.min(5), &scenarios)?;
-    let (cpu, memory) = usage(server.id())?;
+    let (cpu, memory) = usage(server.process())?;
     println!("   good calls: {calm}; memory {memory} MiB, {cpu:.1} s of CPU so far");
 
     println!("── with floods, {seconds} s");
@@ -100,13 +79,13 @@ fn measure(server: &Child, seconds: u64) -> Result<()> {
             bail!("a flood has failed");
         }
     }
-    let (after, memory) = usage(server.id())?;
+    let (after, memory) = usage(server.process())?;
     for flood in &floods {
         let sent = flood.sent.load(Relaxed);
         println!("   {:28} {sent:>10}   {:>8.0} a second", flood.name, sent as f64 / took);
     }
     println!("   good calls: {stormy}; memory {memory} MiB, {:.2} cores", (after - cpu) / took);
-    for line in http("GET", "/metrics", "")?.lines() {
+    for line in server.http("GET", "/metrics", "")?.lines() {
         let wanted = [
             "trunkline_silenced",
             "trunkline_refusals",
@@ -251,32 +230,4 @@ fn connect_from(source: Ipv4Addr) -> std::io::Result<TcpStream> {
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     socket.connect_timeout(&SocketAddr::from((IP, 5060)).into(), Duration::from_secs(1))?;
     Ok(socket.into())
-}
-
-/// Seconds of CPU, and MiB of memory.
-fn usage(process: u32) -> Result<(f64, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let memory =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
-    // USER_HZ is 100 on Linux.
-    Ok(((ticks(11) + ticks(12)) as f64 / 100.0, memory.unwrap_or(0) / 1024))
-}
-
-fn http(method: &str, path: &str, body: &str) -> Result<String> {
-    let mut stream = TcpStream::connect((IP, 8080))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {IP}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    )?;
-    let mut reader = BufReader::new(stream);
-    let mut status = String::new();
-    reader.read_line(&mut status)?;
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut reader, &mut text)?;
-    if status.contains(" 20") { Ok(text) } else { bail!("{method} {path}: {}", status.trim()) }
 }
