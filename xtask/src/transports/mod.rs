@@ -168,7 +168,8 @@ impl Kamailio {
         std::fs::write(&file, tls)?;
         let log = std::fs::File::create(dir.path().join("log"))?;
         let child = Command::new("kamailio")
-            .args(["-DD", "-E", "-m", "1024", "-M", "16", "-f"])
+            // Debian's default allocator is for finding faults.
+            .args(["-DD", "-E", "-m", "1024", "-M", "16", "-x", "tlsf", "-X", "tlsf", "-f"])
             .arg(root().join("tests/programs/gateway.cfg"))
             .args(["-A", &format!("IP={KAMAILIO}"), "-A", &format!("ANSWERER=\"{}\"", destination(transport))])
             .args(["-A", &format!("TLSCFG=\"{}\"", file.display())])
