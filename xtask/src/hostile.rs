@@ -46,9 +46,11 @@ fn measure(server: &Server, seconds: u64) -> Result<()> {
     std::thread::sleep(Duration::from_millis(500));
 
     println!("── without floods");
+    let (start, _) = usage(server.process())?;
     let calm = calls(seconds.min(5), &scenarios)?;
     let (cpu, memory) = usage(server.process())?;
-    println!("   good calls: {calm}; memory {memory} MiB, {cpu:.1} s of CPU so far");
+    let capacity = calm.good as f64 / (cpu - start).max(0.01);
+    println!("   good calls: {calm}; memory {memory} MiB; at this rate a core serves {capacity:.0} calls a second");
 
     println!("── with floods, {seconds} s");
     let stop = Arc::new(AtomicBool::new(false));
@@ -80,11 +82,14 @@ fn measure(server: &Server, seconds: u64) -> Result<()> {
         }
     }
     let (after, memory) = usage(server.process())?;
+    let mut offered = 0.0;
     for flood in &floods {
         let sent = flood.sent.load(Relaxed);
+        offered += sent as f64 / took;
         println!("   {:28} {sent:>10}   {:>8.0} a second", flood.name, sent as f64 / took);
     }
-    println!("   good calls: {stormy}; memory {memory} MiB, {:.2} cores", (after - cpu) / took);
+    println!("   together {offered:.0} a second, {:.1} times what a core serves in calls", offered / capacity);
+    println!("   good calls: {stormy}; memory {memory} MiB at most, {:.2} cores", (after - cpu) / took);
     for line in server.http("GET", "/metrics", "")?.lines() {
         let wanted = [
             "trunkline_silenced",

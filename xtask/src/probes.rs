@@ -69,7 +69,7 @@ fn measure(server: &Server, trunks: u32, seconds: u64, seen: &Seen) -> Result<()
     println!("── {trunks} trunks probed each {INTERVAL} s, for {seconds} s");
     println!("   {probes} probes, {rate:.0} a second, at most {} in 100 ms", seen.burst.load(Relaxed));
     println!("   {:.2} % of a core, {:.1} µs a probe beyond idling", busy * 100.0, (busy - idle) / rate * 1e6);
-    println!("   memory {} MiB", usage(server.process())?.1);
+    println!("   memory {} MiB at most", usage(server.process())?.1);
     let (answers, up) = (self::answered(server)? - answered, server.metric("trunkline_trunks{status=\"up\"}")?);
     if answers < 0.99 * probes as f64 || up != f64::from(trunks) {
         bail!("{answers} answers were told, {up} trunks are up");

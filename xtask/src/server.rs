@@ -85,14 +85,14 @@ pub fn listen(ip: Ipv4Addr) -> String {
     format!("listen = [\"udp:{ip}:5060\", \"tcp:{ip}:5060\"]\n")
 }
 
-/// Seconds of CPU, and MiB of memory, of a process.
+/// Seconds of CPU, and the most MiB of memory, of a process since its start.
 pub fn usage(process: u32) -> Result<(f64, u64)> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let memory =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
     // USER_HZ is 100 on Linux.
     Ok(((ticks(11) + ticks(12)) as f64 / 100.0, memory.unwrap_or(0) / 1024))
 }
