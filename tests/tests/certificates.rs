@@ -45,7 +45,7 @@ fn each_trunk_has_its_own_certificate_and_authority() {
 
     let other = Certificates::new();
     std::fs::copy(other.file("ca.pem"), files.file("other.ca.pem")).unwrap();
-    near.put("t", &towards(&far, "\"verify_name\":\"far.test\",\"authority\":\"other\"", ""));
+    near.put("t", &towards(&far, &format!("{verify}\"two\",\"authority\":\"other\""), ""));
     assert!(!call(&near, 5084), "its authority has not signed this");
     wait_until("the log says so", SOON, || near.log().contains("invalid peer certificate"));
     std::fs::copy(files.file("ca.pem"), files.file("other.ca.pem")).unwrap();
@@ -67,10 +67,9 @@ fn asserted(phone: &Phone, far: &Server, home: &Phone, call: &str) -> bool {
         ),
     );
     let invite = home.receive(SOON).expect("the call");
-    home.send_text(
-        &header(&invite, "Via").split([' ', ';']).nth(1).unwrap().to_owned(),
-        &reply(&invite, "486 Busy Here"),
-    );
+    let via = header(&invite, "Via");
+    let back = via.split([' ', ';']).nth(1).unwrap();
+    home.send_text(back, &reply(&invite, "486 Busy Here"));
     assert!(home.receive(SOON).is_some_and(|ack| ack.starts_with("ACK ")));
     assert!(phone.answer().contains(" 486 "));
     invite.contains("P-Asserted-Identity")
