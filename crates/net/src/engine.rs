@@ -11,7 +11,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use proxy::{Block, CallView, Connection, Event, Located, Lookup, Outbox, Probe, Registration, Router, Shard, Time};
+use proxy::{
+    Block, CallRecord, CallView, Connection, Event, Located, Lookup, Outbox, Probe, Registration, Router, Shard, Time,
+};
 use sip::Transport;
 use tokio::runtime::Handle;
 
@@ -257,6 +259,12 @@ impl Engine {
         self.shared.slots.iter().flat_map(|slot| slot.state.lock().shard.calls()).collect()
     }
 
+    /// The call of this Call-ID, as it stands.
+    pub fn call(&self, call_id: &str) -> Option<Box<CallRecord>> {
+        let owner = proxy::owner_of_call(call_id, &self.shared.proxy.keys, self.shared.slots.len());
+        self.shared.slots[owner].state.lock().shard.call(call_id)
+    }
+
     /// Server transactions held, those that only wait for late repeats too.
     pub fn transactions(&self) -> usize {
         self.shared.slots.iter().map(|slot| slot.state.lock().shard.transactions()).sum()
@@ -273,7 +281,8 @@ impl Engine {
         !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Stops the threads and waits for them: a few tens of milliseconds. Calls stand, unattended.
+    /// Stops the threads and waits for them: a few tens of milliseconds. Calls go on without us; each that stands is told as
+    /// ended ([`proxy::Cause::Shutdown`]).
     pub fn stop(&self) {
         self.shared.stop.store(true, Relaxed);
         if let Some(streams) = self.shared.streams.get() {
@@ -283,6 +292,9 @@ impl Engine {
             if thread.join().is_err() {
                 tracing::error!("a SIP thread had died of a panic");
             }
+        }
+        for shard in 0..self.shared.slots.len() {
+            self.input(shard, |shard, now, out| shard.leave(now, out));
         }
     }
 }

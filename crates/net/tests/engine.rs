@@ -94,6 +94,9 @@ fn calls_pass_on_all_threads_and_leave_nothing() {
     assert_eq!(world.engine.calls().len(), 200);
     assert!(world.engine.calls().iter().all(|call| call.trunk == "trunk-0" && call.state == "established"));
     assert_eq!(world.active("trunk-0"), 200);
+    let seventh = world.engine.call("call-7").unwrap();
+    assert_eq!((&*seventh.call_id(), &*seventh.attempts[0].trunk.id), ("call-7", "trunk-0"));
+    assert!(seventh.answered.is_some() && world.engine.call("call-200").is_none());
     for (n, answer) in standing.iter().enumerate() {
         caller.send(&inside("BYE", 2, answer, &format!("bye-{n}")));
         caller.expect("SIP/2.0 200 ");
@@ -101,6 +104,20 @@ fn calls_pass_on_all_threads_and_leave_nothing() {
     callee.join().unwrap();
     eventually("no call stands", || world.engine.calls().is_empty() && world.active("trunk-0") == 0);
     assert_eq!(world.engine.undecided(), 0);
+    eventually("each is told once", || world.ended() == vec![proxy::Cause::Bye; 200]);
+}
+
+#[test]
+fn a_call_that_stands_at_the_stop_is_told() {
+    let trunk = Peer::new(V4, "127.0.0.1:9".parse().unwrap());
+    let world = World::new(V4, &[trunk.address]);
+    let caller = Peer::new(V4, world.address);
+    caller.send(&caller.request("INVITE", "call"));
+    trunk.receive();
+    assert!(world.ended().is_empty());
+    world.engine.stop();
+    world.engine.stop();
+    assert_eq!(world.ended(), [proxy::Cause::Shutdown]);
 }
 
 fn fails_over_at_once(bind: &str, first: SocketAddr) -> World {

@@ -9,25 +9,21 @@ use std::sync::Arc;
 use routing::Seat;
 
 use crate::slab::Id;
-use crate::{Event, Hop, Time};
+use crate::{CallRecord, Event, Hop, Inbound, Time};
 
 /// A standing call.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub hash: u64,
-    text: Box<[u8]>,
-    ends: [u32; 4],
+    pub record: Box<CallRecord>,
     /// The response context of its INVITE, while that is undecided.
     pub context: Option<Id>,
     /// Where the caller's INVITE came from.
     pub caller: Hop,
     /// Whether the caller's assertions about identities are believed.
     pub trusted: bool,
-    /// The trunk being tried, before any leg stands.
-    pub trying: Option<Arc<routing::Trunk>>,
     pub ringing: bool,
     pub legs: Vec<Leg>,
-    pub since: Time,
     pub ends_at: Time,
     /// When the session timer runs out, where the parties use one.
     pub session_until: Option<Time>,
@@ -93,35 +89,15 @@ pub struct CallView {
 
 impl Call {
     /// Begins with an INVITE that has passed validation.
-    pub fn begin(invite: sip::Message<'_>, hash: u64, caller: Hop, now: Time) -> Call {
-        let from = invite.from().ok();
-        let contact = invite.contact().and_then(Result::ok);
-        let parts: [&[u8]; 5] = [
-            invite.call_id().unwrap_or_default(),
-            from.as_ref().map(|from| from.uri).unwrap_or_default(),
-            invite.to().map(|to| to.uri).unwrap_or_default(),
-            from.as_ref().and_then(|from| from.tag()).unwrap_or_default(),
-            contact.map(|contact| contact.uri).unwrap_or_default(),
-        ];
-        let mut text = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
-        let mut ends = [0; 4];
-        for (at, part) in parts.iter().enumerate() {
-            text.extend_from_slice(part);
-            if at < 4 {
-                ends[at] = text.len() as u32;
-            }
-        }
+    pub fn begin(inbound: &Inbound<'_>, hash: u64, transport: sip::Transport, now: Time) -> Call {
         Call {
             hash,
-            text: text.into(),
-            ends,
+            record: Box::new(CallRecord::begin(inbound, transport, now)),
             context: None,
-            caller,
-            trusted: false,
-            trying: None,
+            caller: Hop { connection: inbound.connection, ..Hop::to(inbound.listener, inbound.source) },
+            trusted: inbound.admission.trusted,
             ringing: false,
             legs: Vec::new(),
-            since: now,
             ends_at: Time(u64::MAX),
             session_until: None,
             armed: Time(u64::MAX),
@@ -129,16 +105,16 @@ impl Call {
     }
 
     pub fn call_id(&self) -> &[u8] {
-        &self.text[..self.ends[0] as usize]
+        self.record.call_id_bytes()
     }
 
     pub fn caller_tag(&self) -> &[u8] {
-        &self.text[self.ends[2] as usize..self.ends[3] as usize]
+        self.record.caller_tag()
     }
 
     /// Contact of the caller.
     pub fn caller_contact(&self) -> &[u8] {
-        &self.text[self.ends[3] as usize..]
+        self.record.caller_contact()
     }
 
     /// Which side sends a request with these tags, and the leg that it belongs to.
@@ -161,19 +137,19 @@ impl Call {
     }
 
     pub fn view(&self) -> CallView {
-        let text = |from: usize, to: usize| String::from_utf8_lossy(&self.text[from..to]).into_owned();
-        let trunk = self.legs.first().map(|leg| &leg.trunk).or(self.trying.as_ref());
+        let trying = self.record.attempts.last().map(|attempt| &attempt.trunk);
+        let trunk = self.legs.first().map(|leg| &leg.trunk).or(trying);
         CallView {
-            call_id: text(0, self.ends[0] as usize),
-            from: text(self.ends[0] as usize, self.ends[1] as usize),
-            to: text(self.ends[1] as usize, self.ends[2] as usize),
+            call_id: self.record.call_id().into_owned(),
+            from: self.record.from().into_owned(),
+            to: self.record.to().into_owned(),
             trunk: trunk.map(|trunk| trunk.id.to_string()).unwrap_or_default(),
             state: match (self.legs.is_empty(), self.ringing) {
                 (false, _) => "established",
                 (true, true) => "ringing",
                 (true, false) => "trying",
             },
-            since: self.since,
+            since: self.record.began,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use routing::{Rule, Seat};
 
 use crate::server::Resend;
+use crate::shard::OverTrunk;
 use crate::slab::Id;
 use crate::{Config, Hop, Time, Times};
 
@@ -24,6 +25,8 @@ pub(crate) struct Client {
     pub rule: Option<Rule>,
     /// The called prefix that the rule matched.
     pub prefix: Option<Arc<str>>,
+    /// Its place among the attempts of the call's record.
+    pub nth: u8,
     pub begins_call: bool,
     /// Whether the peer may hear asserted identities, and is believed in its own.
     pub trusted: bool,
@@ -107,6 +110,7 @@ impl Client {
             target: 0,
             rule: None,
             prefix: None,
+            nth: 0,
             begins_call: false,
             trusted: false,
             heard: false,
@@ -118,6 +122,16 @@ impl Client {
             abandoned: false,
             setup_until: None,
             armed: Time(u64::MAX),
+        }
+    }
+
+    /// Over this trunk, where it goes over one.
+    pub fn over(self, over: Option<OverTrunk>) -> Client {
+        match over {
+            Some(OverTrunk { seat, target, rule, prefix, nth }) => {
+                Client { seat: Some(seat), target, rule, prefix, nth, ..self }
+            }
+            None => self,
         }
     }
 

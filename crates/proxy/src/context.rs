@@ -58,14 +58,21 @@ pub(crate) struct Context {
     /// Begins the call, by an INVITE outside any dialog.
     pub begins_call: bool,
     /// A BYE: the leg goes when this is answered.
-    pub ends_leg: Option<Tags>,
+    pub ends_leg: Option<Hangup>,
     pub cancelled: bool,
     pub rang: bool,
     pub armed: Time,
 }
 
-/// Tags of From and To of a request inside a dialog.
-pub(crate) type Tags = (Box<[u8]>, Box<[u8]>);
+/// A BYE.
+#[derive(Debug)]
+pub(crate) struct Hangup {
+    pub from_tag: Box<[u8]>,
+    pub to_tag: Box<[u8]>,
+    pub at: Time,
+    /// Q.850 cause of its Reason.
+    pub q850: Option<u8>,
+}
 
 /// A final answer that was received, or stands for silence (408) or a send error (503).
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::call::Side;
+use crate::context::Hangup;
 use crate::forward::{self, BranchText, Forward};
 use crate::keys::Token;
 use crate::reply::Reply;
@@ -74,7 +75,8 @@ impl Shard {
             context.call = call.map(|(call, ..)| call);
             context.secure = sip::Uri::parse(path.target).is_ok_and(|uri| uri.scheme == sip::Scheme::Sips);
             if message.method() == Some(sip::Method::Bye) {
-                context.ends_leg = Some((tags.0.into(), tags.1.into()));
+                let (from_tag, to_tag) = (tags.0.into(), tags.1.into());
+                context.ends_leg = Some(Hangup { from_tag, to_tag, at: now, q850: message.q850_cause() });
             }
         }
         match next {

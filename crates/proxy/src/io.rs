@@ -11,6 +11,7 @@ use std::sync::Arc;
 use routing::{Admission, Rule, Seat, Trace};
 
 use crate::numbers::Numbers;
+use crate::record::CallRecord;
 use crate::slab::Id;
 
 /// Microseconds since an origin of the driver's choice; never runs backwards.
@@ -329,6 +330,8 @@ pub enum Event {
         /// The connection.
         connection: Connection,
     },
+    /// A call that began by an INVITE has ended, in whatever way; told once for each.
+    Ended(Box<CallRecord>),
     /// A call ended without its BYE.
     Lost {
         /// `session_timer` or `max_duration`.

@@ -146,6 +146,11 @@ pub fn owner(message: sip::Message<'_>, keys: &Keys, shards: usize) -> Option<us
     (owner < shards).then_some(owner)
 }
 
+/// The shard that holds the calls of a Call-ID.
+pub fn owner_of_call(call_id: &str, keys: &Keys, shards: usize) -> usize {
+    keys.hash(&[call_id.as_bytes()]) as usize % shards
+}
+
 /// The shard that sent this datagram, judged by its beginning.
 pub fn owner_of_bytes(bytes: &[u8], keys: &Keys, shards: usize) -> Option<usize> {
     keys.find_branch(bytes).map(|branch| usize::from(branch.shard)).filter(|owner| *owner < shards)

@@ -16,6 +16,7 @@ mod context;
 mod dialogs;
 mod edits;
 mod forward;
+mod history;
 mod identity;
 mod io;
 mod key;
@@ -23,6 +24,7 @@ mod keys;
 mod loads;
 mod numbers;
 mod probes;
+mod record;
 mod registrations;
 mod reply;
 mod requests;
@@ -43,7 +45,8 @@ pub use io::{
     Answer, Connection, ContextId, Event, Hop, Inbound, Located, Lookup, LookupId, Outbox, Probe, Question,
     Registration, Router, Target, Time, Times, Transmit,
 };
-pub use keys::{Keys, owner, owner_of_bytes};
+pub use keys::{Keys, owner, owner_of_bytes, owner_of_call};
 pub use loads::Held;
+pub use record::{AttemptRecord, CallRecord, Cause, Local, Party};
 pub use requests::refuse_malformed;
 pub use shard::Shard;

@@ -46,10 +46,10 @@ impl Shard {
                 self.reply_in(now, id, &Reply { status, reason, headers }, out);
                 // Who is not known yet makes us keep nothing: a repeat of it is judged anew (RFC 3261 §8.2.7).
                 if status >= 300 {
-                    self.drop_context(id);
+                    self.drop_context(now, id, out);
                 }
             }
-            None => self.drop_context(id),
+            None => self.drop_context(now, id, out),
         }
     }
 }

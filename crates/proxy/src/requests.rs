@@ -120,9 +120,7 @@ impl Shard {
         }
         if invite {
             let call_hash = config.keys.hash(&[message.call_id().unwrap_or_default()]);
-            let caller = Hop { connection: inbound.connection, ..Hop::to(inbound.listener, inbound.source) };
-            let mut call = Call::begin(message, call_hash, caller, now);
-            call.trusted = inbound.admission.trusted;
+            let mut call = Call::begin(inbound, call_hash, config.transport(inbound.listener), now);
             call.context = Some(id);
             let call = self.add_call(call);
             if let Some(context) = self.contexts.get_mut(id) {
@@ -196,8 +194,11 @@ impl Shard {
             return;
         }
         context.reason = reason_lines(inbound.message);
-        let reason = context.reason.clone();
-        match context.current {
+        let (reason, current) = (context.reason.clone(), context.current);
+        if let Some(record) = self.record_of(id) {
+            record.q850 = inbound.message.q850_cause();
+        }
+        match current {
             Some(client) => self.cancel_client(now, client, &reason, out),
             None => self.answer_best(now, id, out),
         }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use sip::Name;
 
-use crate::call::{Call, Leg, Stay};
+use crate::call::{Call, Leg, Side, Stay};
 use crate::client::{Cancel, Client, ProbeOf, State};
-use crate::context::{Context, Tags};
+use crate::context::{Context, Hangup};
+use crate::history::local_of;
 use crate::reply::{self, Upstream};
 use crate::requests::dialog_tags;
 use crate::server::Server;
 use crate::shard::{Failure, OverTrunk, Shard};
 use crate::slab::Id;
-use crate::{Event, Outbox, Time, Times};
+use crate::{Cause, Event, Local, Outbox, Party, Time, Times};
 
 /// Shorter session intervals than RFC 4028 §5 allows do not end a call.
 const SHORTEST_SESSION: u64 = 90;
@@ -74,11 +75,17 @@ impl Shard {
             return;
         }
         client.provisional(status, now, &config);
-        let (context_id, abandoned, trusted) = (client.context, client.abandoned, client.trusted);
+        let (context_id, abandoned, trusted, nth) = (client.context, client.abandoned, client.trusted, client.nth);
         let cancel = if let Cancel::Wanted { reason } = &client.cancel { Some(reason.clone()) } else { None };
         self.arm_client(id);
         if let Some(reason) = cancel {
             self.cancel_client(now, id, &reason, out);
+        }
+        if status >= 180
+            && !abandoned
+            && let Some(attempt) = self.attempt_of(context_id, nth)
+        {
+            attempt.rang.get_or_insert(now);
         }
         let Some(context) = self.contexts.get_mut(context_id) else {
             return;
@@ -95,6 +102,9 @@ impl Shard {
         context.server = Server::Proceeding { last: out.bytes[range].into() };
         if let Some(call) = context.call.filter(|_| context.begins_call).and_then(|call| self.calls.get_mut(call)) {
             call.ringing = true;
+            if status >= 180 {
+                call.record.rang.get_or_insert(now);
+            }
         }
     }
 
@@ -122,6 +132,9 @@ impl Shard {
                 out.events.extend(Ended::told(client).answered(status, message));
             }
             if let Some(call) = call_id.and_then(|call| self.calls.get_mut(call)) {
+                if first && let Some(attempt) = call.record.attempts.get_mut(usize::from(client.nth)) {
+                    attempt.end(Some(status), None, None, now);
+                }
                 stand(call, client, message, now, config.max_call);
             }
         }
@@ -143,6 +156,10 @@ impl Shard {
                 let other = context.current.filter(|current| *current != id);
                 self.answer_with(now, context_id, status, write, out);
                 if let Some(other) = other {
+                    let nth = self.clients.get(other).map_or(u8::MAX, |client| client.nth);
+                    if let Some(attempt) = self.attempt_of(context_id, nth) {
+                        attempt.end(None, Some(Local::Elsewhere), None, now);
+                    }
                     self.abandon(now, other, ELSEWHERE, out);
                 }
             }
@@ -200,7 +217,7 @@ impl Shard {
         self.edits = edits;
         let Some(call_id) = call else { return };
         match ends_leg {
-            Some(tags) => self.end_leg(now, call_id, &tags, out),
+            Some(hangup) => self.end_leg(now, call_id, &hangup, out),
             None => {
                 if let Some(call) = self.calls.get_mut(call_id) {
                     if cseq_is_update(message) {
@@ -225,6 +242,9 @@ impl Shard {
         reply::forward(message, &upstream, &mut self.edits, &mut response);
         let response = Some(response.as_slice());
         out.events.extend(ended.answered(status, message));
+        if let Some(attempt) = self.attempt_of(ended.context, ended.nth) {
+            attempt.end(Some(status), None, message.q850_cause(), now);
+        }
         match ended.seat {
             Some(mut seat) => {
                 seat.release();
@@ -238,34 +258,37 @@ impl Shard {
             None => {
                 // A challenged BYE comes again; any other answer ends the leg.
                 let ends = self.contexts.get_mut(ended.context).and_then(|context| {
-                    let tags = context.ends_leg.take().filter(|_| !matches!(status, 401 | 407))?;
-                    Some((context.call?, tags))
+                    let hangup = context.ends_leg.take().filter(|_| !matches!(status, 401 | 407))?;
+                    Some((context.call?, hangup))
                 });
                 let failure = Failure { status, response, reroutes: false, next_target: false };
                 self.conclude(now, ended.context, &failure, out);
-                if let Some((call, tags)) = ends {
-                    self.end_leg(now, call, &tags, out);
+                if let Some((call, hangup)) = ends {
+                    self.end_leg(now, call, &hangup, out);
                 }
             }
         }
     }
 
-    pub(crate) fn end_leg(&mut self, now: Time, call_id: Id, tags: &Tags, out: &mut Outbox) {
+    pub(crate) fn end_leg(&mut self, now: Time, call_id: Id, hangup: &Hangup, out: &mut Outbox) {
         let Some(call) = self.calls.get_mut(call_id) else {
             return;
         };
-        if let Some((_, leg)) = call.side(&tags.0, &tags.1) {
+        let found = call.side(&hangup.from_tag, &hangup.to_tag);
+        if let Some((_, leg)) = found {
             let gone = call.legs.remove(leg);
             // Where downstream forked, one channel carries several dialogs: the last one gives it back.
             if let Some(stay) = gone.stay {
                 match call.legs.iter_mut().find(|leg| leg.stay.is_none()) {
                     Some(heir) => heir.stay = Some(stay),
-                    None => out.events.push(stay.over(now)),
+                    None => out.events.push(stay.over(hangup.at)),
                 }
             }
         }
         if call.legs.is_empty() && call.context.is_none() {
-            self.drop_call(call_id);
+            let by = if let Some((Side::Callee, _)) = found { Party::Callee } else { Party::Caller };
+            call.record.end(Cause::Bye, by, hangup.at, hangup.q850);
+            self.drop_call(now, call_id, out);
         }
     }
 
@@ -312,9 +335,12 @@ impl Shard {
         let Some(context) = self.contexts.get_mut(client.context) else { return };
         context.small_only = true;
         context.current = None;
+        if let Some(attempt) = self.attempt_of(client.context, client.nth) {
+            attempt.end(Some(503), Some(Local::Unsent), None, now);
+        }
         if let Some(seat) = client.seat {
-            let over = OverTrunk { seat, target: client.target, rule: client.rule, prefix: client.prefix };
-            self.forward_to_trunk(now, client.context, over, out);
+            let over = OverTrunk { seat, target: client.target, rule: client.rule, prefix: client.prefix, nth: 0 };
+            self.forward_to_trunk(now, client.context, over, None, out);
         }
     }
 
@@ -332,14 +358,17 @@ impl Shard {
 
     pub(crate) fn gave_up(&mut self, now: Time, ended: &Ended, status: u16, out: &mut Outbox) {
         out.events.extend(ended.event(status, true, None));
+        if let Some(attempt) = self.attempt_of(ended.context, ended.nth) {
+            attempt.end(Some(status), Some(local_of(status, ended.heard)), None, now);
+        }
         let last = |context: &&mut Context| context.places.is_empty();
         let context = self.contexts.get_mut(ended.context).filter(last);
         let ends = context.and_then(|context| Some((context.call?, context.ends_leg.take()?)));
         // A peer that was heard lives: what was not answered is the trunk's, not the target's.
         let failure = Failure { status, response: None, reroutes: true, next_target: !ended.heard };
         self.conclude(now, ended.context, &failure, out);
-        if let Some((call, tags)) = ends {
-            self.end_leg(now, call, &tags, out);
+        if let Some((call, hangup)) = ends {
+            self.end_leg(now, call, &hangup, out);
         }
     }
 }
@@ -356,6 +385,7 @@ pub(crate) struct Ended {
     pub rule: Option<routing::Rule>,
     pub prefix: Option<Arc<str>>,
     pub begins_call: bool,
+    pub nth: u8,
 }
 
 impl Ended {
@@ -378,6 +408,7 @@ impl Ended {
             rule: client.rule.clone(),
             prefix: client.prefix.clone(),
             begins_call: client.begins_call,
+            nth: client.nth,
         }
     }
 
@@ -424,6 +455,7 @@ fn stand(call: &mut Call, client: &mut Client, message: sip::Message<'_>, now: T
     };
     if call.legs.is_empty() {
         call.ends_at = now.plus_millis(max_call);
+        call.record.answered.get_or_insert(now);
     }
     call.legs.push(Leg {
         stay: seat.map(|seat| Stay { seat, since: now, prefix: client.prefix.clone() }),

@@ -64,6 +64,8 @@ pub(crate) struct OverTrunk {
     pub rule: Option<Rule>,
     /// The called prefix that the rule matched.
     pub prefix: Option<Arc<str>>,
+    /// Its place among the attempts of the call's record.
+    pub nth: u8,
 }
 
 /// An attempt that ended without an answer, or with one that is no success.
@@ -152,20 +154,12 @@ impl Shard {
             || matches!(message.method(), Some(sip::Method::Invite | sip::Method::Subscribe | sip::Method::Refer));
         let record = makes_dialog
             .then(|| Token { shard: self.index, call: context.call.unwrap_or(Id { slot: u32::MAX, generation: 0 }) });
-        let (seat, target_index, prefix) =
-            over.map_or((None, 0, None), |over| (Some(over.seat), over.target, over.prefix));
-        let by_tcp = seat.as_ref().is_some_and(|seat| seat.trunk().facts.large_over_tcp) && !context.small_only;
-        let client = self.clients.insert(Client {
-            invite: context.invite,
-            seat,
-            target: target_index,
-            rule: rule.clone(),
-            prefix,
-            begins_call: context.begins_call,
-            trusted,
-            setup_until,
-            ..Client::new(id, hop.clone(), now)
-        });
+        let by_tcp = over.as_ref().is_some_and(|over| over.seat.trunk().facts.large_over_tcp) && !context.small_only;
+        let nth = over.as_ref().map_or(0, |over| over.nth);
+        let begins_call = context.begins_call;
+        let client =
+            Client { invite: context.invite, begins_call, trusted, setup_until, ..Client::new(id, hop.clone(), now) };
+        let client = self.clients.insert(client.over(over));
         context.current = Some(client);
         let branch = Branch { shard: self.index, client, loop_hash: forward::loop_hash(message, &config) };
         let mut forward = Forward {
@@ -204,6 +198,9 @@ impl Shard {
             client.hop = hop;
             client.large = large;
         }
+        if large && let Some(attempt) = self.attempt_of(id, nth) {
+            attempt.transport = sip::Transport::Tcp;
+        }
         self.arm_client(client);
     }
 
@@ -236,13 +233,14 @@ impl Shard {
 
     /// Sends the best answer upstream (§16.7 steps 6 to 9).
     pub(crate) fn answer_best(&mut self, now: Time, id: Id, out: &mut Outbox) {
+        self.note_best(now, id);
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
         let best = context.best.take();
         // No 408 to anything but INVITE, not even a received one: it would come too late to be of use (RFC 4320 §4.2).
         if !context.invite && best.as_ref().is_none_or(|best| best.status == 408) {
-            return self.drop_context(id);
+            return self.drop_context(now, id, out);
         }
         let received = best.as_ref().and_then(|best| Some((best.status, best.response.as_deref()?)));
         match received {
@@ -317,8 +315,9 @@ impl Shard {
             && let Some(call) = self.calls.get_mut(call_id)
         {
             call.context = None;
+            call.record.status.get_or_insert(status);
             if call.legs.is_empty() {
-                self.drop_call(call_id);
+                self.drop_call(now, call_id, out);
             }
         }
     }
@@ -340,7 +339,7 @@ impl Shard {
         id
     }
 
-    pub(crate) fn drop_context(&mut self, id: Id) {
+    pub(crate) fn drop_context(&mut self, now: Time, id: Id, out: &mut Outbox) {
         self.settle_context(id);
         if let Some(context) = self.contexts.remove(id) {
             if let Ok(entry) = self.by_key.find_entry(context.hash, |(_, other)| *other == id) {
@@ -349,7 +348,7 @@ impl Shard {
             if let Some(call) = context.call.filter(|_| context.begins_call)
                 && self.calls.get(call).is_some_and(|call| call.legs.is_empty())
             {
-                self.drop_call(call);
+                self.drop_call(now, call, out);
             }
         }
     }
@@ -360,15 +359,6 @@ impl Shard {
         let id = self.calls.insert(call);
         self.by_call.insert_unique(hash, (hash, id), |(hash, _)| *hash);
         id
-    }
-
-    pub(crate) fn drop_call(&mut self, id: Id) {
-        if let Some(call) = self.calls.remove(id) {
-            self.loads.remove(call.caller.address.ip());
-            if let Ok(entry) = self.by_call.find_entry(call.hash, |(_, other)| *other == id) {
-                entry.remove();
-            }
-        }
     }
 
     pub(crate) fn arm_context(&mut self, id: Id) {

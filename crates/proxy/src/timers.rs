@@ -7,7 +7,7 @@ use crate::server::{self, Server};
 use crate::shard::Shard;
 use crate::slab::Id;
 use crate::wheel::Owner;
-use crate::{Event, LookupId, Outbox, Time};
+use crate::{Cause, Event, LookupId, Outbox, Party, Time};
 
 /// Why an attempt is cancelled that rings for too long, or says nothing (RFC 3326 §2).
 const SILENT: &[u8] = b"Reason: SIP;cause=408;text=\"Request Timeout\"\r\n";
@@ -38,7 +38,7 @@ impl Shard {
         context.armed = Time(u64::MAX);
         if context.waits_until.is_some_and(|at| at <= now) {
             if context.request.as_deref().is_some_and(|request| request.starts_with(b"REGISTER ")) {
-                return self.drop_context(id);
+                return self.drop_context(now, id, out);
             }
             // A name that nobody could tell: as if it led nowhere.
             return self.located(now, LookupId::Request(id.into()), Vec::new(), out);
@@ -54,7 +54,7 @@ impl Shard {
                     out.send(&context.reply, |out| out.extend_from_slice(bytes));
                 }
             }
-            server::Due::Over => return self.drop_context(id),
+            server::Due::Over => return self.drop_context(now, id, out),
         }
         self.arm_context(id);
     }
@@ -103,17 +103,17 @@ impl Shard {
         let cause = match call.next_timeout() {
             Some(at) if at > now => return self.arm_call(id),
             None => return,
-            Some(_) if call.ends_at <= now => "max_duration",
-            Some(_) => "session_timer",
+            Some(_) if call.ends_at <= now => Cause::MaxDuration,
+            Some(_) => Cause::SessionTimer,
         };
+        call.record.end(cause, Party::Router, now, None);
         if let Some(leg) = call.legs.first() {
             out.events.push(Event::Lost {
-                cause,
+                cause: cause.as_str(),
                 trunk: leg.trunk.clone(),
                 call_id: String::from_utf8_lossy(call.call_id()).into_owned(),
             });
         }
-        out.events.extend(call.legs.iter_mut().filter_map(|leg| Some(leg.stay.take()?.over(now))));
-        self.drop_call(id);
+        self.drop_call(now, id, out);
     }
 }

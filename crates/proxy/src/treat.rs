@@ -9,6 +9,22 @@ use sip::Name;
 use crate::edits::{Edits, span_in};
 use crate::numbers::{Numbers, number_of};
 
+/// The numbers as they are sent; none where they stay.
+#[derive(Debug, Default)]
+pub(crate) struct Rewritten {
+    pub called: Option<Vec<u8>>,
+    pub calling: Option<Vec<u8>>,
+}
+
+impl Rewritten {
+    pub fn of(rule: &Rule, numbers: Numbers, request: &[u8]) -> Rewritten {
+        Rewritten {
+            called: called(rule, numbers.called.slice(request)),
+            calling: calling(rule, numbers.calling.slice(request)),
+        }
+    }
+}
+
 /// Edits the numbers of the caller and the headers.
 pub(crate) fn edit(message: sip::Message<'_>, rule: &Rule, numbers: Numbers, edits: &mut Edits) {
     let whole = message.bytes();
@@ -43,12 +59,12 @@ fn take_out(message: sip::Message<'_>, name: &str, edits: &mut Edits) {
 }
 
 /// The calling number as a route wants it; none where it stays.
-pub(crate) fn calling(rule: &Rule, number: &[u8]) -> Option<Vec<u8>> {
+fn calling(rule: &Rule, number: &[u8]) -> Option<Vec<u8>> {
     if number.is_empty() { None } else { rule.calling(number).filter(|new| is_new(new, number)) }
 }
 
 /// The called number as a route wants it; none where it stays.
-pub(crate) fn called(rule: &Rule, number: &[u8]) -> Option<Vec<u8>> {
+fn called(rule: &Rule, number: &[u8]) -> Option<Vec<u8>> {
     if number.is_empty() { None } else { rule.called(number).filter(|new| is_new(new, number)) }
 }
 

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use routing::{Rule, Trace};
+
 use crate::forward;
 use crate::reply::Reply;
 use crate::shard::{Attempt, Failure, OverTrunk, Shard};
 use crate::slab::Id;
-use crate::{Answer, Connection, ContextId, Event, Hop, Outbox, Question, Target, Time, Times, treat};
+use crate::treat::Rewritten;
+use crate::{
+    Answer, AttemptRecord, Cause, Connection, ContextId, Event, Hop, Local, Outbox, Party, Question, Target, Time,
+    Times,
+};
 
 impl Shard {
     /// Answers a [`Question`] of this shard. A stale one is ignored, and its channel given back.
@@ -20,10 +26,17 @@ impl Shard {
         match answer {
             Answer::Forward(Target { seat, index, rule, trace }) => {
                 let prefix = trace.as_ref().and_then(|trace| self.prefix_of(id, trace.prefix));
-                let over = OverTrunk { seat, target: index, rule, prefix };
-                self.forward_to_trunk(now, id, over, out);
+                let over = OverTrunk { seat, target: index, rule, prefix, nth: 0 };
+                self.forward_to_trunk(now, id, over, trace, out);
             }
-            Answer::Refuse { status, reason, .. } => self.nobody_takes_it(now, id, status, reason, out),
+            Answer::Refuse { status, reason, trace } => {
+                if let Some(record) = self.record_of(id) {
+                    let rule = trace.as_ref().and_then(|trace| trace.rule.as_ref());
+                    record.emergency |= rule.is_some_and(Rule::is_emergency);
+                    record.refusal = trace;
+                }
+                self.nobody_takes_it(now, id, status, reason, out);
+            }
         }
     }
 
@@ -49,7 +62,15 @@ impl Shard {
         });
     }
 
-    pub(crate) fn forward_to_trunk(&mut self, now: Time, id: Id, over: OverTrunk, out: &mut Outbox) {
+    /// Sends a request to a trunk; `trace` tells why to that one.
+    pub(crate) fn forward_to_trunk(
+        &mut self,
+        now: Time,
+        id: Id,
+        mut over: OverTrunk,
+        trace: Option<Box<Trace>>,
+        out: &mut Outbox,
+    ) {
         let Some(context) = self.contexts.get_mut(id) else {
             return;
         };
@@ -66,43 +87,40 @@ impl Shard {
         }
         let place = &chosen.place;
         let listener = self.config.listener_towards(place.address, place.transport, context.reply.listener);
-        if let Some(call) = context.call.and_then(|call| self.calls.get_mut(call)) {
-            call.trying = Some(trunk.clone());
+        let numbers = match (&over.rule, context.request.as_deref()) {
+            (Some(rule), Some(request)) => Rewritten::of(rule, context.numbers, request),
+            _ => Rewritten::default(),
+        };
+        if let Some(record) = self.record_of(id) {
+            over.nth = record.attempted(AttemptRecord::begin(&over, place, &numbers, trace, now));
         }
-        let Some(listener) = listener else {
-            out.events.push(Event::Attempt {
-                trunk,
-                target: over.target,
-                status: 503,
-                local: true,
-                heard: false,
-                retry_after: None,
-                begins_call: context.begins_call,
-                times: Times { sent: now, reached: None },
-                rule: over.rule,
-                prefix: over.prefix,
-            });
-            let failure = Failure { status: 503, response: None, reroutes: true, next_target: true };
-            return self.conclude(now, id, &failure, out);
-        };
-        let hop = Hop {
-            listener,
-            address: place.address,
-            connection: place.connection.map(Connection),
-            only: place.only,
-            tls: place.tls.clone(),
-        };
+        match listener {
+            Some(listener) => {
+                let hop = Hop {
+                    listener,
+                    address: place.address,
+                    connection: place.connection.map(Connection),
+                    only: place.only,
+                    tls: place.tls.clone(),
+                };
+                self.send_to_trunk(now, id, over, hop, &numbers, out);
+            }
+            None => self.no_way_there(now, id, over, out),
+        }
+    }
+
+    fn send_to_trunk(&mut self, now: Time, id: Id, over: OverTrunk, hop: Hop, numbers: &Rewritten, out: &mut Outbox) {
+        let Some(context) = self.contexts.get_mut(id) else { return };
         let Some(request) = context.request.take() else { return };
         if self.kept.parse(&request).is_ok() {
             let kept = std::mem::take(&mut self.kept);
             let message = kept.message(&request);
             let mut uri = std::mem::take(&mut self.target);
             uri.clear();
-            let (rule, numbers) = (over.rule.as_ref(), context.numbers);
-            let called = rule.and_then(|rule| treat::called(rule, numbers.called.slice(&request)));
-            forward::trunk_target(message.request_uri().unwrap_or_default(), called.as_deref(), &trunk, &mut uri);
-            let calling = rule.and_then(|rule| treat::calling(rule, numbers.calling.slice(&request)));
-            if calling.is_some() && context.from.is_none() {
+            let trunk = over.seat.trunk();
+            let called = numbers.called.as_deref();
+            forward::trunk_target(message.request_uri().unwrap_or_default(), called, trunk, &mut uri);
+            if numbers.calling.is_some() && context.from.is_none() {
                 context.from = message.field(sip::Name::From).map(|from| from.value.into());
             }
             let attempt = Attempt { hop, trusted: trunk.facts.trusted, over: Some(over) };
@@ -113,6 +131,27 @@ impl Shard {
         if let Some(context) = self.contexts.get_mut(id) {
             context.request = Some(request);
         }
+    }
+
+    /// No listener of ours leads to the target: as if the request could not be sent.
+    fn no_way_there(&mut self, now: Time, id: Id, over: OverTrunk, out: &mut Outbox) {
+        if let Some(attempt) = self.attempt_of(id, over.nth) {
+            attempt.end(Some(503), Some(Local::Unsent), None, now);
+        }
+        out.events.push(Event::Attempt {
+            trunk: over.seat.trunk().clone(),
+            target: over.target,
+            status: 503,
+            local: true,
+            heard: false,
+            retry_after: None,
+            begins_call: self.contexts.get(id).is_some_and(|context| context.begins_call),
+            times: Times { sent: now, reached: None },
+            rule: over.rule,
+            prefix: over.prefix,
+        });
+        let failure = Failure { status: 503, response: None, reroutes: true, next_target: true };
+        self.conclude(now, id, &failure, out);
     }
 
     fn nobody_takes_it(&mut self, now: Time, id: Id, status: u16, reason: String, out: &mut Outbox) {
@@ -132,9 +171,12 @@ impl Shard {
         let source = context.source;
         let call_id = context.request.as_deref().map(|request| context.numbers.call_id.slice(request));
         let call_id = String::from_utf8_lossy(call_id.unwrap_or_default()).into_owned();
+        let cause = if status == 404 { Cause::NoRoute } else { Cause::NoTrunk };
+        if let Some(record) = self.record_of(id) {
+            record.end(cause, Party::Router, now, None);
+        }
         self.reply_in(now, id, &Reply { headers: headers.as_bytes(), ..Reply::new(status) }, out);
-        let cause = if status == 404 { "no_route" } else { "no_trunk" };
-        out.events.push(Event::Refused { cause, source, call_id, reason });
+        out.events.push(Event::Refused { cause: cause.as_str(), source, call_id, reason });
     }
 
     /// The first so many characters of the number that begins a call.

@@ -194,6 +194,7 @@ fn write_lines(waiting: &Receiver<Event>) {
                 warn!(trunk = &*trunk.id, cause, "attempt failed");
             }
             Event::Answered { .. }
+            | Event::Ended(_)
             | Event::Closed { .. }
             | Event::Over { .. }
             | Event::Oversized

@@ -62,7 +62,7 @@ impl Counters {
                 };
                 add(&self.probes, outcome);
             }
-            Event::Closed { .. } | Event::Over { .. } => {}
+            Event::Closed { .. } | Event::Ended(_) | Event::Over { .. } => {}
             Event::Refused { cause, .. } => add(&self.refused, cause),
             Event::Silenced { cause } => add(&self.silenced, cause),
             Event::Lost { cause, .. } => add(&self.lost, cause),

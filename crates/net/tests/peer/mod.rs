@@ -61,6 +61,13 @@ pub fn runtime() -> tokio::runtime::Handle {
 }
 
 impl World {
+    /// How the calls ended that were told so far.
+    pub fn ended(&self) -> Vec<proxy::Cause> {
+        let events = self.router.events.lock().unwrap();
+        let of = |event: &Event| if let Event::Ended(record) = event { record.cause } else { None };
+        events.iter().filter_map(of).collect()
+    }
+
     /// Trunks are tried in their order.
     pub fn new(listen: &str, trunks: &[SocketAddr]) -> World {
         World::with(&[listen], 4, trunks)

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, dead_code)] // each test file uses its part
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proxy::{
-    Answer, Config, Event, Hop, Inbound, Keys, Listener, Lookup, Outbox, Question, Registration, Shard, Target, Time,
+    Answer, CallRecord, Config, ContextId, Event, Hop, Inbound, Keys, Listener, Lookup, Outbox, Question, Registration,
+    Shard, Target, Time,
 };
 use registry::{Rewrite, Route, RouteTarget, Treatment};
 use routing::{Ask, Builder, Decision, Facts, Place, RouteTable, Rule, Trace};
@@ -23,6 +24,9 @@ pub struct World {
     pub table: RouteTable,
     pub now: Time,
     pub events: Vec<Event>,
+    /// Calls that were begun, and how many were told as ended.
+    pub begun: HashSet<ContextId>,
+    pub told: usize,
     /// What was asked.
     pub questions: Vec<Question>,
     /// Answers every question so, where it is set.
@@ -107,6 +111,8 @@ impl World {
             table,
             now: Time(1_000_000_000),
             events: Vec::new(),
+            begun: HashSet::new(),
+            told: 0,
             questions: Vec::new(),
             refuse: None,
             rules: HashMap::new(),
@@ -174,6 +180,9 @@ impl World {
 
     fn drain(&mut self, mut out: Outbox) {
         while let Some(question) = out.questions.pop() {
+            if question.begins_call {
+                self.begun.insert(question.context);
+            }
             let (id, tried) = question.again.clone().unwrap_or_default();
             let ask = Ask {
                 begins_call: question.begins_call,
@@ -185,7 +194,9 @@ impl World {
                 ..Ask::default()
             };
             let answer = match (self.refuse, self.table.decide(&ask)) {
-                (Some((status, reason)), _) => Answer::Refuse { status, reason: reason.to_owned(), trace: None },
+                (Some((status, reason)), _) => {
+                    Answer::Refuse { status, reason: reason.to_owned(), trace: self.trace.clone().map(Box::new) }
+                }
                 (None, Decision::Trunk { seat, target, panic, .. }) => {
                     self.panics += usize::from(panic);
                     let rules = &self.rules;
@@ -202,6 +213,7 @@ impl World {
             let text = String::from_utf8(out.bytes[send.range.clone()].to_vec()).unwrap();
             self.wire.push_back((send.hop.clone(), text));
         }
+        self.told += out.events.iter().filter(|event| matches!(event, Event::Ended(_))).count();
         self.events.append(&mut out.events);
         self.registrations.append(&mut out.registrations);
         self.lookups.append(&mut out.lookups);
@@ -255,6 +267,23 @@ impl World {
         refused.unwrap_or_default()
     }
 
+    /// What was told of the calls that have ended.
+    pub fn ended(&self) -> Vec<&CallRecord> {
+        let ended = self.events.iter().filter_map(|event| match event {
+            Event::Ended(record) => Some(&**record),
+            _ => None,
+        });
+        ended.collect()
+    }
+
+    /// The call that has ended, and no other.
+    #[track_caller]
+    pub fn record(&self) -> &CallRecord {
+        let ended = self.ended();
+        assert_eq!(ended.len(), 1, "{ended:#?}");
+        ended[0]
+    }
+
     /// Places a call up to the INVITE at a trunk, which is returned.
     #[track_caller]
     pub fn invite_to(&mut self, call: &str, trunk: &str) -> String {
@@ -271,6 +300,15 @@ impl World {
         self.send(CALLER, &in_dialog("ACK", 1, &ok));
         assert!(self.one(trunk).starts_with("ACK "));
         ok
+    }
+}
+
+/// Whatever a test does: each call is told once, at its end.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.begun.len(), self.told + self.shard.calls().len(), "calls begun, ended and standing");
+        }
     }
 }
 
