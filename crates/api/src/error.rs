@@ -113,6 +113,16 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Of a document, with all of its faults.
+    pub(crate) fn faults(faults: Vec<Fault>) -> Problem {
+        let first = faults.first().cloned().unwrap_or_default();
+        let field = first.pointer.split('/').nth(1).map(str::to_owned);
+        let violations = if faults.len() < 2 { Vec::new() } else { faults };
+        Problem { field, violations, ..Problem::new(StatusCode::BAD_REQUEST, first.message) }
+    }
+}
+
 impl From<Violation> for Problem {
     fn from(violation: Violation) -> Problem {
         let status = match violation.kind {

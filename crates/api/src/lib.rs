@@ -8,6 +8,7 @@ mod admin;
 mod calls;
 mod error;
 mod etag;
+mod explain;
 mod health;
 mod list;
 mod metrics;
@@ -29,7 +30,9 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
 use control::Control;
+use registry::Fault;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 pub use self::calls::Call;
 use self::error::Problem;
@@ -65,6 +68,11 @@ pub trait Live: Send + Sync {
     fn quality_of_prefix(&self, id: &str, prefix: &str) -> Option<Box<RawValue>>;
     /// Standing calls in the order of their ids, those after `after`, at most `limit`.
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call>;
+    /// Where a call would go that nobody has placed, and why.
+    ///
+    /// # Errors
+    /// Every fault of the question.
+    fn explain(&self, question: &Map<String, Value>) -> Result<Value, Vec<Fault>>;
     /// Whether calls are taken; if not, why.
     fn ready(&self) -> Result<(), String>;
     /// Appends the router's metrics in the Prometheus text format.
@@ -80,6 +88,7 @@ pub fn router(control: Arc<Control>, live: Arc<dyn Live>, settings: Settings) ->
         .route("/trunks/{id}/admin", any(trunk_admin))
         .route("/trunks/{id}/quality", any(trunk_quality))
         .route("/routes", any(route_list))
+        .route("/routes/explain", any(route_explain))
         .route("/routes/{id}", any(route))
         .route("/groups", any(group_list))
         .route("/groups/{id}", any(group))
@@ -138,6 +147,12 @@ async fn route(State(app): Shared, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = plan::record::<registry::Route>(&app, &parts, body).await;
     app.finish(Path::Route, &parts, answer)
+}
+
+async fn route_explain(State(app): Shared, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = explain::handle(&app, &parts, body).await;
+    app.finish(Route::Explain, &parts, answer)
 }
 
 async fn group_list(State(app): Shared, request: Request) -> Response {

@@ -23,6 +23,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 pub(crate) enum Path {
     Admin,
     Calls,
+    Explain,
     Group,
     Groups,
     Livez,
@@ -39,6 +40,7 @@ pub(crate) enum Path {
 const ROUTES: [&str; 13] = [
     "/trunks/{id}/admin",
     "/calls",
+    "/routes/explain",
     "/groups/{id}",
     "/groups",
     "/livez",
@@ -52,7 +54,7 @@ const ROUTES: [&str; 13] = [
     "/trunks",
 ];
 
-const METHODS: [&str; 6] = ["DELETE", "GET", "HEAD", "PATCH", "PUT", "other"];
+const METHODS: [&str; 7] = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT", "other"];
 
 /// Every code that a handler answers with.
 const CODES: [u16; 12] = [200, 201, 204, 304, 400, 404, 405, 412, 413, 500, 503, 504];

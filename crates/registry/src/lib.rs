@@ -17,6 +17,7 @@ mod command;
 mod decide;
 mod event;
 mod health;
+mod imagine;
 mod lease;
 mod members;
 mod parse;
@@ -33,6 +34,7 @@ pub use command::{
 };
 pub use event::{Event, EventKind, TrunkEvent};
 pub use health::{Health, Verdict};
+pub use imagine::Imagined;
 pub use lease::Beat;
 pub use members::Members;
 pub use plan::Kept;

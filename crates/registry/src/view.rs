@@ -11,7 +11,7 @@ use crate::admin::{Admin, AdminState};
 use crate::binding::Binding;
 use crate::health::Verdict;
 use crate::routes::write::pairs;
-use crate::state::Entry;
+use crate::state::{Entry, Now};
 use crate::trunk::Trunk;
 
 /// Why a trunk gets no calls.
@@ -107,6 +107,23 @@ impl View {
         let own = self.etag();
         let bare = |tag: &str| tag.strip_suffix(DOWN).unwrap_or(tag).to_owned();
         bare(&own) == bare(tag)
+    }
+
+    /// A trunk that would just have been registered.
+    pub(crate) fn fresh(trunk: Arc<Trunk>, now: Now) -> View {
+        View {
+            trunk,
+            admin: None,
+            up: true,
+            lease_up: true,
+            binding: None,
+            last_heartbeat_at: None,
+            reasons: Vec::new(),
+            registered_at: now.wall,
+            lease_expires_at: None,
+            revision: 0,
+            intent: None,
+        }
     }
 
     pub(crate) fn reasons_of(entry: &Entry, admin: Option<&Admin>) -> Vec<Reason> {

@@ -177,7 +177,7 @@ impl RouteTable {
             }
             None => {
                 let trace = self.trace(&mut search, rule.as_ref(), prefix, None);
-                let why = self.why_nobody(ask, no_route, &trace);
+                let why = self.words_of(ask.subject.called, no_route, &trace);
                 Decision::Nobody(Refusal { no_route, why, trace: Box::new(trace) })
             }
         }
@@ -272,9 +272,14 @@ impl RouteTable {
         trace
     }
 
-    fn why_nobody(&self, ask: &Ask<'_>, no_route: bool, trace: &Trace) -> String {
+    /// Why nobody would take what was imagined, in words; `called` is the user part of the Request-URI.
+    pub fn why_nobody(&self, imagined: &Imagination, called: &[u8]) -> String {
+        self.words_of(called, imagined.no_route, &imagined.trace)
+    }
+
+    fn words_of(&self, called: &[u8], no_route: bool, trace: &Trace) -> String {
         if no_route {
-            return format!("no route matches {}", String::from_utf8_lossy(&number(ask.subject.called)));
+            return format!("no route matches {}", String::from_utf8_lossy(&number(called)));
         }
         if self.trunks.is_empty() {
             return "no trunk is registered".to_owned();

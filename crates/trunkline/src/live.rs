@@ -5,8 +5,11 @@ use std::sync::{Arc, OnceLock};
 use api::Call;
 use jiff::Timestamp;
 use records::Records;
+use registry::Fault;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
+use crate::explain::Explainer;
 use crate::keeper::Table;
 use crate::merit::Merits;
 use crate::metrics::Counters;
@@ -25,6 +28,8 @@ pub struct Live {
     pub merits: Arc<Merits>,
     /// Records of calls, unless the settings want none.
     pub records: Option<Arc<Records>>,
+    /// Answers what would be.
+    pub explainer: Explainer,
     /// The engine, once it runs.
     pub engine: OnceLock<net::Engine>,
 }
@@ -70,6 +75,11 @@ impl api::Live for Live {
                 state: call.state,
             })
             .collect()
+    }
+
+    fn explain(&self, question: &Map<String, Value>) -> Result<Value, Vec<Fault>> {
+        let now = self.engine.get().map_or(0, |engine| engine.clock().now().0);
+        self.explainer.explain(&self.table.load(), question, now)
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -5,6 +5,7 @@
 mod bridge;
 mod certificates;
 mod desk;
+mod explain;
 mod facts;
 mod keeper;
 mod live;
@@ -17,6 +18,7 @@ mod request;
 mod router;
 mod serve;
 mod settings;
+mod story;
 mod watch;
 
 use std::process::ExitCode;

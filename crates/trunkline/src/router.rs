@@ -16,6 +16,7 @@ use tokio::signal::unix::Signal;
 use tokio::task::JoinHandle;
 
 use crate::bridge::{self, Bridge};
+use crate::explain::Explainer;
 use crate::live::Live;
 use crate::merit::{self, Merits};
 use crate::metrics::Counters;
@@ -51,10 +52,11 @@ impl Router {
         let clock = Clock::new();
         let watch = Arc::new(Watch::new(liveness_settings(settings), u64::from_be_bytes(random()?), clock));
         let merits = Arc::new(Merits::new(clock));
+        let transports: Vec<Transport> = settings.sip.listen.iter().map(|listen| listen.transport).collect();
         let rules = keeper::Rules {
             allow: settings.sip.allow.clone(),
             trust: settings.sip.trusted.clone(),
-            transports: settings.sip.listen.iter().map(|listen| listen.transport).collect(),
+            transports: transports.clone(),
         };
         let (table, keeping) = keeper::start(control, &names, &watch, &merits, rules);
         let keeping = tokio::spawn(keeping);
@@ -77,12 +79,14 @@ impl Router {
             records: records.clone(),
             in_panic: AtomicBool::new(false),
         });
+        let explainer = Explainer { control: control.clone(), names: names.clone(), watch: watch.clone(), transports };
         let live = Arc::new(Live {
             table: table.clone(),
             counters,
             watch: watch.clone(),
             merits: merits.clone(),
             records,
+            explainer,
             engine: OnceLock::new(),
         });
         let engine = start_engine(settings, ports, proxy.clone(), bridge, streams, clock)?;

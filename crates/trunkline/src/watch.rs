@@ -134,6 +134,13 @@ impl Watch {
         }
     }
 
+    /// When the first target of a trunk in such a state was probed last.
+    pub fn last_probe(&self, id: &str, is_it: impl Fn(&State) -> bool) -> Option<Timestamp> {
+        let evidence = self.monitor.lock().evidence(id);
+        let probe = evidence.iter().find(|evidence| is_it(&evidence.state)).and_then(|one| one.probe.as_ref())?;
+        Some(self.moment(probe.at))
+    }
+
     /// Targets held, and probes under way.
     pub fn counts(&self) -> (usize, usize) {
         self.monitor.lock().counts()

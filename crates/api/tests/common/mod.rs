@@ -57,6 +57,15 @@ impl Live for Sight {
         calls.iter().filter(|call| after.is_none_or(|after| &*call.id > after)).take(limit).cloned().collect()
     }
 
+    fn explain(
+        &self,
+        question: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<serde_json::Value, Vec<registry::Fault>> {
+        let fault = |name: &str| registry::Fault { pointer: format!("/{name}"), message: format!("{name} is wrong") };
+        let wrong: Vec<_> = question.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| fault(name)).collect();
+        if wrong.is_empty() { Ok(serde_json::json!({ "asked": question })) } else { Err(wrong) }
+    }
+
     fn ready(&self) -> Result<(), String> {
         self.failing.lock().unwrap().clone().map_or(Ok(()), Err)
     }

@@ -14,6 +14,7 @@ mod window;
 pub(crate) mod write;
 
 pub use check::Fault;
+pub(crate) use check::escape;
 pub use group::{Group, Guard, HashOn, Policy};
 pub use parse::validate_group;
 pub use route::{Called, Conditions, HeaderCondition, Labels, Rewrite, Route, RouteTarget, Treatment};
