@@ -152,7 +152,7 @@ async fn route(State(app): Shared, request: Request) -> Response {
 async fn route_explain(State(app): Shared, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answer = explain::handle(&app, &parts, body).await;
-    app.finish(Route::Explain, &parts, answer)
+    app.finish(Path::Explain, &parts, answer)
 }
 
 async fn group_list(State(app): Shared, request: Request) -> Response {

@@ -37,7 +37,7 @@ pub(crate) enum Path {
     Trunks,
 }
 
-const ROUTES: [&str; 13] = [
+const ROUTES: [&str; 14] = [
     "/trunks/{id}/admin",
     "/calls",
     "/routes/explain",

@@ -171,8 +171,8 @@ impl RouteTable {
         let mut search = Search::new(ask, Real);
         let Outcome { rule, prefix, no_route, found } = self.find(&mut search);
         match found {
-            Some(Found { taken: seat, serial, target, panic }) => {
-                let trace = ask.trace.then(|| Box::new(self.trace(&mut search, rule.as_ref(), prefix, Some(serial))));
+            Some(Found { taken: seat, trunk, target, panic }) => {
+                let trace = ask.trace.then(|| Box::new(self.trace(&mut search, rule.as_ref(), prefix, Some(&trunk))));
                 Decision::Trunk { seat, target, panic, rule, trace }
             }
             None => {
@@ -187,10 +187,9 @@ impl RouteTable {
     pub fn imagine(&self, ask: &Ask<'_>) -> Imagination {
         let mut search = Search::new(ask, Imagined);
         let Outcome { rule, prefix, no_route, found } = self.find(&mut search);
-        let serial = found.as_ref().map(|found| found.serial);
-        let trace = self.trace(&mut search, rule.as_ref(), prefix, serial);
-        let trunk = |serial: u32| self.trunks.iter().find(|trunk| trunk.live.serial() == serial).cloned();
-        let chosen = found.and_then(|found| Some((trunk(found.serial)?, found.target)));
+        let chosen = found.as_ref().map(|found| &found.trunk);
+        let trace = self.trace(&mut search, rule.as_ref(), prefix, chosen);
+        let chosen = found.map(|found| (found.trunk, found.target));
         Imagination { chosen, no_route, trace }
     }
 
@@ -245,7 +244,7 @@ impl RouteTable {
         search: &mut Search<'_, H>,
         rule: Option<&Rule>,
         prefix: usize,
-        chosen: Option<u32>,
+        chosen: Option<&Arc<Trunk>>,
     ) -> Trace {
         let mut trace = Trace {
             revision: self.revision,
@@ -266,8 +265,15 @@ impl RouteTable {
             match pool {
                 Pool::Unknown(id) => trace.add(id, at, || Verdict::Unknown),
                 Pool::Trunk(trunk) => trace.note(search, trunk, at, chosen),
-                Pool::Group(group) => group.trunks.iter().for_each(|trunk| trace.note(search, trunk, at, chosen)),
+                Pool::Group(group) => {
+                    let (kept, more) = group.trunks.split_at(trace.room().min(group.trunks.len()));
+                    kept.iter().for_each(|trunk| trace.note(search, trunk, at, chosen));
+                    trace.more += more.len() as u32;
+                }
             }
+        }
+        if let Some(trunk) = chosen {
+            trace.keep_chosen(trunk);
         }
         trace
     }
@@ -289,10 +295,30 @@ impl RouteTable {
 }
 
 impl Trace {
-    fn note<H: Hand>(&mut self, search: &Search<'_, H>, trunk: &Arc<Trunk>, target: usize, chosen: Option<u32>) {
-        self.add(&trunk.id, target, || {
-            if chosen == Some(trunk.live.serial()) { Verdict::Chosen } else { search.verdict(trunk) }
-        });
+    fn note<H: Hand>(
+        &mut self,
+        search: &Search<'_, H>,
+        trunk: &Arc<Trunk>,
+        target: usize,
+        chosen: Option<&Arc<Trunk>>,
+    ) {
+        let is_chosen = chosen.is_some_and(|chosen| Arc::ptr_eq(chosen, trunk));
+        self.add(&trunk.id, target, || if is_chosen { Verdict::Chosen } else { search.verdict(trunk) });
+    }
+
+    /// The chosen one is told, however many there are before it.
+    fn keep_chosen(&mut self, trunk: &Arc<Trunk>) {
+        if self.considered.iter().any(|considered| considered.verdict == Verdict::Chosen) {
+            return;
+        }
+        let is_it = |target: &RouteTarget| match target {
+            RouteTarget::Group(id) => *id == trunk.facts.group,
+            RouteTarget::Trunk(id) => *id == trunk.id,
+        };
+        let targets = self.rule.as_ref().map(|rule| &*rule.route().targets).unwrap_or_default();
+        let at = targets.iter().position(is_it).unwrap_or(usize::MAX);
+        self.more = self.more.saturating_sub(1);
+        self.push(&trunk.id, at, Verdict::Chosen);
     }
 }
 

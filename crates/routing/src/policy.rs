@@ -34,12 +34,14 @@ impl Tier {
         loop {
             let mut best: Option<(f64, u64, usize)> = None;
             for (at, trunk) in self.trunks.iter().enumerate() {
-                if failed.contains(&at) || !search.fits(trunk) {
+                let score = score(at);
+                // What cannot win need not be looked at: of a large tier few are.
+                if best.is_some_and(|(other, _, _)| score < other) {
                     continue;
                 }
-                let (score, lot) = (score(at), search.random.next());
+                let lot = search.random.next();
                 let wins = best.is_none_or(|(other, others, _)| score.total_cmp(&other).then(lot.cmp(&others)).is_gt());
-                if wins {
+                if wins && !failed.contains(&at) && search.fits(trunk) {
                     best = Some((score, lot, at));
                 }
             }

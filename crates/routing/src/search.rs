@@ -24,8 +24,7 @@ pub(crate) struct Search<'a, H> {
 /// A trunk that was taken.
 pub(crate) struct Found<T> {
     pub taken: T,
-    /// Its serial number.
-    pub serial: u32,
+    pub trunk: Arc<Trunk>,
     /// Which of its targets.
     pub target: usize,
     /// Whether doubts were overruled.
@@ -145,7 +144,7 @@ impl<'a, H: Hand> Search<'a, H> {
             now: self.ask.now,
         };
         let taken = self.hand.take(trunk, wish)?;
-        Some(Found { taken, serial: trunk.live.serial(), target, panic: self.panic })
+        Some(Found { taken, trunk: trunk.clone(), target, panic: self.panic })
     }
 
     /// Gives the next turn to the first member that takes it.

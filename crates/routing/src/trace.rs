@@ -1,7 +1,7 @@
 //! Why a decision came out as it did.
 //!
 //! A trace is written by the search itself, so it cannot tell another story than the one that happened. It is bounded: of
-//! trunks beyond [`Trace::MOST`] only the number is kept.
+//! trunks beyond [`Trace::MOST`] only the number is kept, and the chosen one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -146,12 +146,21 @@ impl Trace {
     pub const MOST_ROUTES: usize = 16;
 
     pub(crate) fn add(&mut self, trunk: &Arc<str>, target: usize, verdict: impl FnOnce() -> Verdict) {
-        if self.considered.len() == Trace::MOST {
+        if self.room() == 0 {
             self.more += 1;
             return;
         }
+        self.push(trunk, target, verdict());
+    }
+
+    pub(crate) fn push(&mut self, trunk: &Arc<str>, target: usize, verdict: Verdict) {
         let target = u8::try_from(target).unwrap_or(u8::MAX);
-        self.considered.push(Considered { trunk: trunk.clone(), target, verdict: verdict() });
+        self.considered.push(Considered { trunk: trunk.clone(), target, verdict });
+    }
+
+    /// How many more trunks are kept.
+    pub(crate) fn room(&self) -> usize {
+        Trace::MOST.saturating_sub(self.considered.len())
     }
 
     /// Why nobody took it, in a few words.
