@@ -50,10 +50,7 @@ impl Registry {
 
     fn apply_trunk(&mut self, id: &str, value: &[u8], modified: u64, now: Now) {
         let id = self.trunks.get_key_value(id).map_or_else(|| Arc::from(id), |(id, _)| id.clone());
-        let Ok(stored) = serde_json::from_slice::<StoredTrunk>(value) else {
-            return;
-        };
-        let Ok(trunk) = parse::trunk(&id, &stored.record, Origin::Store, "") else {
+        let Some((trunk, registered_at)) = read_trunk(&id, value) else {
             return;
         };
         let trunk = Arc::new(trunk);
@@ -68,7 +65,7 @@ impl Registry {
             Some(entry) => {
                 let old = std::mem::replace(&mut entry.trunk, trunk.clone());
                 registered_before = old.register.is_some();
-                entry.registered_at = stored.registered_at;
+                entry.registered_at = registered_at;
                 entry.modified = modified;
                 self.leave(old.group());
                 let gone = old.register.as_ref().map(|register| register.username.clone());
@@ -77,7 +74,7 @@ impl Registry {
             None => {
                 let entry = Entry {
                     trunk: trunk.clone(),
-                    registered_at: stored.registered_at,
+                    registered_at,
                     modified,
                     lease_up: false,
                     bound: false,
@@ -174,6 +171,12 @@ impl Registry {
         let id = self.trunks.get_key_value(id).map_or_else(|| Arc::from(id), |(id, _)| id.clone());
         self.admins.insert(id, intent);
     }
+}
+
+/// A trunk as it was stored, and when its registration began.
+pub(crate) fn read_trunk(id: &Arc<str>, value: &[u8]) -> Option<(Trunk, Timestamp)> {
+    let stored: StoredTrunk = serde_json::from_slice(value).ok()?;
+    Some((parse::trunk(id, &stored.record, Origin::Store, "").ok()?, stored.registered_at))
 }
 
 /// To the millisecond, which is what people can use.

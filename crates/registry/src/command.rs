@@ -159,6 +159,7 @@ pub enum Expect {
 pub enum Outcome {
     AdminCleared,
     AdminSet,
+    Applied,
     Bound,
     Created {
         unknown: Vec<String>,
@@ -222,6 +223,17 @@ impl Violation {
         let first = faults.first().cloned().unwrap_or_default();
         let field = first.pointer.split('/').nth(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
         Violation { faults, ..Violation::new(Kind::BadRequest, first.message, field) }
+    }
+
+    /// Of a document; never without a fault.
+    pub(crate) fn document(faults: Vec<Fault>) -> Violation {
+        let first = faults.first().cloned().unwrap_or_default();
+        let more = match faults.len() {
+            0 | 1 => String::new(),
+            n => format!(" (and {} more)", n - 1),
+        };
+        let message = format!("{}: {}{more}", first.pointer, first.message);
+        Violation { faults, ..Violation::new(Kind::BadRequest, message, None) }
     }
 
     pub(crate) fn member(name: &str, message: &str) -> Violation {

@@ -41,23 +41,27 @@ impl Registry {
             Some(entry) => {
                 Ok(Decision { writes: self.replace(entry, &trunk, now), outcome: Outcome::Replaced { unknown } })
             }
-            None => {
-                let mut writes = vec![Write {
-                    key: format!("{TRUNK}{id}"),
-                    expect: Expect::Absent,
-                    value: Some(store_trunk(&trunk, now.wall)),
-                }];
-                // The intent is bound to a standing trunk again.
-                if let Some(intent) = self.admins.get(&id).filter(|intent| intent.deregistered_at.is_some()) {
-                    writes.push(Write {
-                        key: format!("{ADMIN}{id}"),
-                        expect: Expect::Modified(intent.modified),
-                        value: Some(intent.admin.store(None)),
-                    });
-                }
-                Ok(Decision { writes, outcome: Outcome::Created { unknown } })
-            }
+            None => Ok(Decision { writes: self.create(&trunk, now), outcome: Outcome::Created { unknown } }),
         }
+    }
+
+    /// Writes a record that is new.
+    pub(crate) fn create(&self, trunk: &Trunk, now: Now) -> Vec<Write> {
+        let id = &trunk.id;
+        let mut writes = vec![Write {
+            key: format!("{TRUNK}{id}"),
+            expect: Expect::Absent,
+            value: Some(store_trunk(trunk, now.wall)),
+        }];
+        // The intent is bound to a standing trunk again.
+        if let Some(intent) = self.admins.get(id).filter(|intent| intent.deregistered_at.is_some()) {
+            writes.push(Write {
+                key: format!("{ADMIN}{id}"),
+                expect: Expect::Modified(intent.modified),
+                value: Some(intent.admin.store(None)),
+            });
+        }
+        writes
     }
 
     fn patch(&self, id: &str, body: &[u8], condition: &Condition, now: Now) -> Result<Decision, Violation> {
@@ -78,7 +82,7 @@ impl Registry {
     }
 
     /// Writes a record in place of another; nothing where they are the same and the lease stands.
-    fn replace(&self, entry: &Entry, trunk: &Trunk, now: Now) -> Vec<Write> {
+    pub(crate) fn replace(&self, entry: &Entry, trunk: &Trunk, now: Now) -> Vec<Write> {
         if *trunk == *entry.trunk && (entry.lease_up || trunk.register.is_some()) {
             self.heartbeat(&trunk.id, now);
             return Vec::new();
@@ -119,7 +123,7 @@ impl Registry {
         Ok(entry.map_or_else(nothing, |entry| self.remove(entry, Outcome::Deregistered, now)))
     }
 
-    fn remove(&self, entry: &Entry, outcome: Outcome, now: Now) -> Decision {
+    pub(crate) fn remove(&self, entry: &Entry, outcome: Outcome, now: Now) -> Decision {
         let id = &entry.trunk.id;
         let mut writes =
             vec![Write { key: format!("{TRUNK}{id}"), expect: Expect::Modified(entry.modified), value: None }];
@@ -209,6 +213,12 @@ fn nothing() -> Decision {
 }
 
 impl Trunk {
+    /// As a document has it (JSON): what differs from the defaults, without secrets.
+    pub fn to_description(&self) -> Vec<u8> {
+        // Plain data always serialises.
+        serde_json::to_vec(&self.to_members(false)).unwrap_or_default()
+    }
+
     /// The registrant's members: what differs from the defaults, so that a patch works on what was given.
     /// `stored`: with what is kept of secrets.
     pub(crate) fn to_members(&self, stored: bool) -> Members {

@@ -13,6 +13,7 @@ mod admin;
 mod aging;
 mod apply;
 mod binding;
+mod changes;
 mod command;
 mod decide;
 mod event;
@@ -29,6 +30,7 @@ mod view;
 
 pub use admin::{Admin, AdminState};
 pub use binding::Binding;
+pub use changes::{Document, HistoryChange, HistoryEntry, is_record};
 pub use command::{
     Collection, Command, Condition, Decision, Edit, Expect, Kind, Match, Outcome, Violation, Write, validate_id,
 };

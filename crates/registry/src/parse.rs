@@ -54,6 +54,8 @@ const KNOWN: [&str; 17] = [
 pub(crate) enum Origin<'a> {
     /// From a registrant, who may leave out a password that is known.
     Client { known: Option<&'a Register>, realm: &'a str },
+    /// From a document: whether a password that is left out is known is seen later.
+    Document { realm: &'a str },
     /// From the store.
     Store,
 }
@@ -153,7 +155,9 @@ impl Reading<'_> {
             "tls" => trunk.tls = tls(check, value).map(Box::new),
             "register" => trunk.register = register(check, value, self.origin).map(Box::new),
             "labels" => match self.origin {
-                Origin::Client { .. } => trunk.labels = labels(check, value).unwrap_or_default(),
+                Origin::Client { .. } | Origin::Document { .. } => {
+                    trunk.labels = labels(check, value).unwrap_or_default()
+                }
                 // Before labels were known, any member of that name was kept.
                 Origin::Store => trunk.labels = labels(&mut Check::at("", &mut Vec::new()), value).unwrap_or_default(),
             },
@@ -346,7 +350,7 @@ fn tls(check: &mut Check<'_>, value: &Value) -> Option<Tls> {
 
 fn register(check: &mut Check<'_>, value: &Value, origin: Origin<'_>) -> Option<Register> {
     match origin {
-        Origin::Client { known, realm } => {
+        Origin::Client { realm, .. } | Origin::Document { realm } => {
             let members = check.object(value, &["username", "password"])?;
             let is_plain = |text: &str| {
                 (1..=128).contains(&text.len()) && !text.chars().any(|c| c.is_control() || matches!(c, '"' | '\\'))
@@ -355,9 +359,13 @@ fn register(check: &mut Check<'_>, value: &Value, origin: Origin<'_>) -> Option<
             let username = required(check, members, "username", is_plain, expected)?;
             // The password itself is never part of a message.
             let is_password = |text: &str| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control);
-            let known = known.filter(|known| known.username == username);
-            let ha1 = match (members.get("password"), known) {
-                (None | Some(Value::Null), Some(known)) => known.ha1.clone(),
+            let known = match origin {
+                Origin::Client { known, .. } => known.filter(|known| known.username == username),
+                _ => None,
+            };
+            let ha1 = match (members.get("password"), known, origin) {
+                (None | Some(Value::Null), Some(known), _) => known.ha1.clone(),
+                (None | Some(Value::Null), None, Origin::Document { .. }) => Ha1::new(&username, realm, ""),
                 _ => {
                     let expected = "1 to 256 bytes without control characters";
                     Ha1::new(&username, realm, &required(check, members, "password", is_password, expected)?)

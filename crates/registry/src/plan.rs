@@ -131,9 +131,22 @@ impl Registry {
 
     /// What a route names that is not there, in words: trunks that are not registered, groups without trunks.
     pub fn dangling(&self, route: &Route) -> Vec<String> {
+        self.missing(route, |_| false, |_| false)
+    }
+
+    /// The same, where these trunks and groups will be there too.
+    pub(crate) fn missing(
+        &self,
+        route: &Route,
+        has_trunk: impl Fn(&str) -> bool,
+        has_group: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
         let conditions = route.conditions.as_deref();
-        let trunk_named = |id: &str| (!self.trunks.contains_key(id)).then(|| format!("trunk {id} is not registered"));
-        let group_named = |id: &str| (!self.members.contains_key(id)).then(|| format!("group {id} has no trunks"));
+        let trunk_named = |id: &str| {
+            (!self.trunks.contains_key(id) && !has_trunk(id)).then(|| format!("trunk {id} is not registered"))
+        };
+        let group_named =
+            |id: &str| (!self.members.contains_key(id) && !has_group(id)).then(|| format!("group {id} has no trunks"));
         let targets = route.targets.iter().filter_map(|target| match target {
             RouteTarget::Group(id) => group_named(id),
             RouteTarget::Trunk(id) => trunk_named(id),
@@ -217,7 +230,7 @@ fn apply<T: Planned>(
         return None;
     }
     let id = Arc::from(id);
-    let record = Arc::new(T::read(&id, &serde_json::from_slice(value).ok()?, "").ok()?);
+    let record = Arc::new(load::<T>(&id, value)?);
     match known {
         Some(known) => *known = Kept { record: record.clone(), revision },
         None => drop(records.insert(id.clone(), Kept { record: record.clone(), revision })),
@@ -229,6 +242,11 @@ fn apply<T: Planned>(
 pub(crate) fn store<T: Planned>(record: &T) -> Vec<u8> {
     // Plain data always serialises.
     serde_json::to_vec(&record.to_stored()).unwrap_or_default()
+}
+
+/// From the store.
+pub(crate) fn load<T: Planned>(id: &Arc<str>, stored: &[u8]) -> Option<T> {
+    T::read(id, &serde_json::from_slice(stored).ok()?, "").ok()
 }
 
 /// Reads a body; no bytes at all count as `{}`.

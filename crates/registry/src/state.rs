@@ -187,6 +187,11 @@ impl Registry {
         self.trunks.range::<str, _>((from, Unbounded)).map(move |(_, entry)| self.view_of(entry, now))
     }
 
+    /// All trunks' records, in the order of their ids.
+    pub fn trunks(&self) -> impl ExactSizeIterator<Item = &Arc<Trunk>> {
+        self.trunks.values().map(|entry| &entry.trunk)
+    }
+
     /// The operator's intent for an id, registered or not, if it holds.
     pub fn admin(&self, id: &str, now: Now) -> Option<Arc<Admin>> {
         self.admins.get(id).filter(|intent| intent.admin.holds(now.wall)).map(|intent| intent.admin.clone())

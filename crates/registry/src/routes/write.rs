@@ -31,8 +31,8 @@ impl Route {
         })
     }
 
-    /// What differs from the defaults, without the id: what the store keeps.
-    pub(crate) fn to_given(&self) -> Value {
+    /// What differs from the defaults, without the id: what the store keeps and documents have.
+    pub fn to_given(&self) -> Value {
         static USUAL: LazyLock<Value> = LazyLock::new(|| Route::usual(Arc::from("")).to_json());
         given(self.to_json(), &USUAL)
     }
@@ -107,8 +107,8 @@ impl Window {
 }
 
 impl Group {
-    /// What differs from the defaults, without the id: what the store keeps.
-    pub(crate) fn to_given(&self) -> Value {
+    /// What differs from the defaults, without the id: what the store keeps and documents have.
+    pub fn to_given(&self) -> Value {
         static USUAL: LazyLock<Value> = LazyLock::new(|| Group::new(Arc::from("")).to_json());
         given(self.to_json(), &USUAL)
     }

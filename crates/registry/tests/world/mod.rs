@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use registry::{Command, Condition, Event, EventKind, Expect, Now, Outcome, Registry, Settings, View, Violation};
+use registry::{
+    Command, Condition, Event, EventKind, Expect, Now, Outcome, Registry, Settings, View, Violation, Write,
+};
 use serde_json::Value;
 
 pub type Stored = (Vec<u8>, u64, u64);
@@ -37,10 +39,16 @@ impl World {
     /// Decides, commits and applies.
     pub fn run(&mut self, command: Command) -> Result<Outcome, Violation> {
         let decision = self.registry.decide(&command, self.now())?;
-        if !decision.writes.is_empty() {
+        self.write(decision.writes);
+        Ok(decision.outcome)
+    }
+
+    /// Commits and applies.
+    pub fn write(&mut self, writes: Vec<Write>) {
+        if !writes.is_empty() {
             self.revision += 1;
         }
-        for write in decision.writes {
+        for write in writes {
             let found = self.store.get(&write.key).map(|stored| stored.2);
             match write.expect {
                 Expect::Any => {}
@@ -57,7 +65,6 @@ impl World {
             apply(&mut self.registry, &write.key, &stored, now);
             self.log.push((write.key, stored));
         }
-        Ok(decision.outcome)
     }
 
     pub fn put(&mut self, id: &str, body: &str) -> Result<Outcome, Violation> {
