@@ -11,6 +11,7 @@ use peers::{Server, wait_until};
 
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/api.md");
+const CHANGES: &str = include_str!("../../docs/changes.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
 /// The commands of a document from a heading to the next of its rank.
@@ -112,6 +113,26 @@ fn the_commands_of_the_http_document_work() {
     let told = String::from_utf8_lossy(&output.stdout);
     let events: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     assert_eq!(events, ["reset", "registered", "synced"], "{told}");
+}
+
+#[test]
+fn the_document_of_changes_is_brought_about_told_and_taken_back() {
+    let s = Server::start();
+    // The document is written and applied in one directory.
+    let lines = commands(CHANGES, "## A document");
+    let (end, _) = lines.iter().enumerate().find(|(_, line)| line.starts_with("curl -X POST")).unwrap();
+    let applied = succeed(&s, &lines[..=end].join("\n"));
+    assert!(applied.contains("\"changed\":4") && applied.contains("route berlin: added"), "{applied}");
+    let told: Vec<String> =
+        lines[end + 1..].iter().filter(|line| line.starts_with("curl")).map(|line| succeed(&s, line)).collect();
+    let export = told[0].split_once(",\"trunks\":").unwrap_or_else(|| panic!("{}", told[0]));
+    assert!(export.0.starts_with("{\"base_revision\":") && export.1.starts_with("{\"carrier-a\":{\"sip_uri\""));
+    for history in &told[1..3] {
+        assert!(history.contains("\"actor\":\"127.") && history.contains("\"cause\":\"apply\""), "{history}");
+    }
+    assert!(told[3].contains("\"dry_run\":true") && told[3].contains("route berlin: removed"), "{}", told[3]);
+    assert!(told[4].contains("\"changed\":4"), "{}", told[4]);
+    assert_eq!(s.request("GET", "/routes/berlin", "", &[]).status, 404, "the last one takes it back");
 }
 
 #[test]

@@ -20,13 +20,13 @@ pub(crate) async fn handle(app: &App, parts: &Parts, body: Body) -> Result<Respo
             let deadline = wire::deadline(app);
             let body = wire::read(app, parts, body, deadline).await?;
             let command = Command::SetAdmin { id: id.clone(), body };
-            wire::within(deadline, app.control.execute(command)).await??;
+            wire::within(deadline, app.control.execute(command, &wire::actor(parts))).await??;
             read(app, &id)
         }
         Method::DELETE => {
             let id = wire::trunk_id(parts)?.into_owned();
             let command = Command::ClearAdmin { id };
-            wire::within(wire::deadline(app), app.control.execute(command)).await??;
+            wire::within(wire::deadline(app), app.control.execute(command, &wire::actor(parts))).await??;
             Ok(wire::empty(StatusCode::NO_CONTENT))
         }
         _ => Err(Problem::method(METHODS)),

@@ -132,7 +132,9 @@ impl From<Violation> for Problem {
         };
         // The fixed answers have two members and no more.
         let fixed = is_fixed(&violation.message);
-        let violations = if fixed || violation.faults.len() < 2 { Vec::new() } else { violation.faults };
+        // What is wrong with a member alone is named by `field`.
+        let alone = violation.faults.len() < 2 && violation.field.is_some();
+        let violations = if fixed || alone { Vec::new() } else { violation.faults };
         Problem { field: violation.field.filter(|_| !fixed), violations, ..Problem::new(status, violation.message) }
     }
 }
@@ -146,6 +148,9 @@ impl From<ExecuteError> for Problem {
     fn from(error: ExecuteError) -> Problem {
         match error {
             ExecuteError::Refused(violation) => violation.into(),
+            ExecuteError::Conflict(message) => Problem::new(StatusCode::CONFLICT, message),
+            ExecuteError::Gone(message) => Problem::new(StatusCode::GONE, message),
+            ExecuteError::TooLarge(message) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message),
             unavailable @ ExecuteError::Unavailable(_) => Problem::unavailable(unavailable.to_string()),
         }
     }

@@ -9,13 +9,16 @@ mod calls;
 mod error;
 mod etag;
 mod explain;
+mod export;
 mod health;
+mod history;
 mod list;
 mod metrics;
 mod pages;
 mod plan;
 mod quality;
 mod query;
+mod together;
 mod trunks;
 mod watch;
 mod wire;
@@ -43,13 +46,15 @@ use self::metrics::{Metrics, Path};
 pub struct Settings {
     /// The longest body that is read, in bytes.
     pub max_body_bytes: usize,
+    /// The longest document that `/apply` reads, in bytes.
+    pub max_apply_bytes: usize,
     /// From the first byte of a request's body to the decision; a request over it is answered 504.
     pub request_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { max_body_bytes: 64 * 1024, request_timeout: Duration::from_secs(10) }
+        Settings { max_body_bytes: 64 * 1024, max_apply_bytes: 4 << 20, request_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -92,6 +97,10 @@ pub fn router(control: Arc<Control>, live: Arc<dyn Live>, settings: Settings) ->
         .route("/routes/{id}", any(route))
         .route("/groups", any(group_list))
         .route("/groups/{id}", any(group))
+        .route("/apply", any(apply))
+        .route("/export", any(export))
+        .route("/history", any(history_list))
+        .route("/rollback", any(rollback))
         .route("/calls", any(call_list))
         .route("/livez", any(livez))
         .route("/readyz", any(readyz))
@@ -170,6 +179,29 @@ async fn group(State(app): Shared, request: Request) -> Response {
 async fn trunk_quality(State(app): Shared, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     app.finish(Path::Quality, &parts, quality::handle(&app, &parts))
+}
+
+async fn apply(State(app): Shared, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = together::apply(&app, &parts, body).await;
+    app.finish(Path::Apply, &parts, answer)
+}
+
+async fn export(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    app.finish(Path::Export, &parts, export::handle(&app, &parts))
+}
+
+async fn history_list(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let answer = history::handle(&app, &parts).await;
+    app.finish(Path::History, &parts, answer)
+}
+
+async fn rollback(State(app): Shared, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = together::rollback(&app, &parts, body).await;
+    app.finish(Path::Rollback, &parts, answer)
 }
 
 async fn call_list(State(app): Shared, request: Request<Body>) -> Response {

@@ -22,32 +22,40 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Path {
     Admin,
+    Apply,
     Calls,
     Explain,
+    Export,
     Group,
     Groups,
+    History,
     Livez,
     Metrics,
     Other,
     Quality,
     Readyz,
+    Rollback,
     Route,
     Routes,
     Trunk,
     Trunks,
 }
 
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 18] = [
     "/trunks/{id}/admin",
+    "/apply",
     "/calls",
     "/routes/explain",
+    "/export",
     "/groups/{id}",
     "/groups",
+    "/history",
     "/livez",
     "/metrics",
     "other",
     "/trunks/{id}/quality",
     "/readyz",
+    "/rollback",
     "/routes/{id}",
     "/routes",
     "/trunks/{id}",
@@ -57,7 +65,7 @@ const ROUTES: [&str; 14] = [
 const METHODS: [&str; 7] = ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT", "other"];
 
 /// Every code that a handler answers with.
-const CODES: [u16; 12] = [200, 201, 204, 304, 400, 404, 405, 412, 413, 500, 503, 504];
+const CODES: [u16; 14] = [200, 201, 204, 304, 400, 404, 405, 409, 410, 412, 413, 500, 503, 504];
 
 /// Requests by route, method and code; watchers of now.
 pub(crate) struct Metrics {

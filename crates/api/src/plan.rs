@@ -180,7 +180,7 @@ async fn edit<T: Resource>(app: &App, parts: &Parts, body: Option<Body>) -> Resu
         }
     };
     let command = Command::Edit { of: T::COLLECTION, id, edit, condition };
-    Ok(wire::within(deadline, app.control.execute(command)).await??)
+    Ok(wire::within(deadline, app.control.execute(command, &wire::actor(parts))).await??)
 }
 
 fn id<T: Resource>(parts: &Parts) -> Result<Cow<'_, str>, Problem> {

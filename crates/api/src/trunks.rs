@@ -37,7 +37,7 @@ async fn patch(app: &App, parts: &Parts, body: Body) -> Result<Response, Problem
     let body = wire::read(app, parts, body, deadline).await?;
     let id = id.into_owned();
     let command = Command::Patch { id: id.clone(), body, condition };
-    match wire::within(deadline, app.control.execute(command)).await?? {
+    match wire::within(deadline, app.control.execute(command, &wire::actor(parts))).await?? {
         Outcome::Patched { changed: true, unknown } => record(app, &id, StatusCode::OK, &unknown),
         _ => Ok(wire::empty(StatusCode::NO_CONTENT)),
     }
@@ -62,7 +62,7 @@ async fn register(app: &App, parts: &Parts, body: Body) -> Result<Response, Prob
     let deadline = wire::deadline(app);
     let body = wire::read(app, parts, body, deadline).await?;
     let command = Command::Register { id: id.clone(), body, condition };
-    match wire::within(deadline, app.control.execute(command)).await?? {
+    match wire::within(deadline, app.control.execute(command, &wire::actor(parts))).await?? {
         Outcome::Created { unknown } => {
             let mut response = record(app, &id, StatusCode::CREATED, &unknown)?;
             if let Ok(location) = HeaderValue::from_str(&format!("/trunks/{id}")) {
@@ -79,7 +79,7 @@ async fn deregister(app: &App, parts: &Parts) -> Result<Response, Problem> {
     let id = wire::trunk_id(parts)?.into_owned();
     let condition = etag::condition(&parts.headers)?;
     let command = Command::Deregister { id, condition };
-    wire::within(wire::deadline(app), app.control.execute(command)).await??;
+    wire::within(wire::deadline(app), app.control.execute(command, &wire::actor(parts))).await??;
     Ok(wire::empty(StatusCode::NO_CONTENT))
 }
 

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::net::SocketAddr;
 
 use axum::body::{Body, HttpBody};
+use axum::extract::ConnectInfo;
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
+use control::Actor;
 use tokio::time::{Instant, timeout_at};
 use tokio_stream::StreamExt;
 
@@ -119,9 +122,19 @@ pub(crate) async fn within<T>(deadline: Instant, step: impl Future<Output = T>) 
     timeout_at(deadline, step).await.map_err(|_| late())
 }
 
+/// Who sends a request.
+pub(crate) fn actor(parts: &Parts) -> Actor {
+    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    from.map_or(Actor::Unknown, |from| Actor::Http(from.0))
+}
+
 /// Reads a body up to the limit of the settings.
 pub(crate) async fn read(app: &App, parts: &Parts, body: Body, deadline: Instant) -> Result<Vec<u8>, Problem> {
-    let most = app.settings.max_body_bytes;
+    read_up_to(app.settings.max_body_bytes, parts, body, deadline).await
+}
+
+/// Reads a body of at most so many bytes.
+pub(crate) async fn read_up_to(most: usize, parts: &Parts, body: Body, deadline: Instant) -> Result<Vec<u8>, Problem> {
     let too_large = || {
         let message = format!("request body must have at most {most} bytes");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, message)

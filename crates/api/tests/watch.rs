@@ -123,7 +123,7 @@ async fn a_client_that_falls_behind_gets_the_set_anew() {
     let intent = async |state: &str| {
         let command =
             registry::Command::SetAdmin { id: "a".into(), body: format!("{{\"state\":\"{state}\"}}").into_bytes() };
-        world.control.execute(command).await.unwrap();
+        world.control.execute(command, &control::Actor::Unknown).await.unwrap();
     };
     let note = "n".repeat(2000);
     world.patch("/trunks/a", &format!("{{\"note\":\"{note}\"}}")).await;

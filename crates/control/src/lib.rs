@@ -7,13 +7,16 @@
 //! its own change. Heartbeats are the one exception, by design: they renew a lease in memory and touch no disk; a restart
 //! gives every lease its full length anew, so nothing is lost by that.
 
+mod change;
 mod clock;
 mod feed;
 mod health;
+mod history;
 mod mirror;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod together;
 mod turns;
 
 use std::sync::Arc;
@@ -21,33 +24,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use registry::{Beat, Collection, Command, Health, Now, Outcome, Registry, Violation};
-use store::{Bytes, CommitError, Expect, Revision, Store, StoreError, Watch, WatchError, Write};
+use registry::{Beat, Command, Health, Now, Outcome, Registry};
+use store::{Bytes, Expect, Revision, Store, StoreError, Watch, WatchError, Write};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tracing::info;
 
+pub use self::change::{Actor, ExecuteError};
 pub use self::feed::{EventId, Feed, InvalidEventId, KEPT as EVENTS_KEPT, Lost};
+use self::history::Names;
+pub use self::history::{Keep, Recorded};
 use self::mirror::{META, Mirror};
+pub use self::together::Applied;
 use self::turns::Turns;
-
-/// How often a command is decided again after another process changed the same record in between.
-const ATTEMPTS: usize = 16;
-
-/// How long a command waits to see its own change before it says that the store is in trouble.
-const VISIBLE: Duration = Duration::from_secs(5);
-
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecuteError {
-    /// The registry refuses it.
-    #[error("{0}")]
-    Refused(Violation),
-    /// The store cannot take it now, or does not say whether it did. Worth trying again.
-    #[error("store unavailable: {0}")]
-    Unavailable(String),
-}
 
 /// Why the registry could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +61,8 @@ pub(crate) struct Core {
     mirror: Mirror,
     health: health::Health,
     turns: Turns,
+    names: Names,
+    keep: Keep,
     boot: u64,
 }
 
@@ -80,25 +71,38 @@ impl Control {
     ///
     /// Must be called within a tokio runtime, where its tasks then run.
     pub async fn open(store: Arc<dyn Store>, settings: registry::Settings) -> Result<Arc<Control>, OpenError> {
+        Control::open_keeping(store, settings, Keep::default()).await
+    }
+
+    /// The same, where so much history is kept.
+    pub async fn open_keeping(
+        store: Arc<dyn Store>,
+        settings: registry::Settings,
+        keep: Keep,
+    ) -> Result<Arc<Control>, OpenError> {
         let boot = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default();
         let mirror = Mirror::new(registry::Settings { boot, ..settings }, boot);
-        let core = Arc::new(Core { store, mirror, health: health::Health::default(), turns: Turns::default(), boot });
+        let (health, turns, names) = (health::Health::default(), Turns::default(), Names::default());
+        let core = Arc::new(Core { store, mirror, health, turns, names, keep, boot });
         let watch = core.load().await?;
         info!(revision = core.mirror.applied(), trunks = core.mirror.read(|r, _| r.len()), "registry loaded");
         let tasks = vec![
             tokio::spawn(tasks::follow(core.clone(), watch)),
             tokio::spawn(tasks::keep_time(core.clone())),
             tokio::spawn(tasks::stand_sentry(core.clone())),
+            tokio::spawn(history::trim(core.clone())),
         ];
-        Ok(Arc::new(Control { core, tasks: Mutex::new(tasks) }))
+        let control = Arc::new(Control { core, tasks: Mutex::new(tasks) });
+        history::begin(&control.core).await?;
+        Ok(control)
     }
 
     /// Carries out a command; returns when it is durable and every reader sees it. Commands for one record are carried
     /// out one after another, in the order of their calls.
     ///
     /// Dropping the future does not call the command back once it has reached the store.
-    pub async fn execute(&self, command: Command) -> Result<Outcome, ExecuteError> {
-        self.core.execute(command).await
+    pub async fn execute(&self, command: Command, actor: &Actor) -> Result<Outcome, ExecuteError> {
+        self.core.execute(command, actor).await
     }
 
     /// Renews a lease: no disk, no channel, no lock but a shared one (unless the lease had lapsed).
@@ -206,68 +210,5 @@ impl Core {
         let listing = self.store.list("").await?;
         self.mirror.adopt(&listing);
         Ok(self.store.watch(listing.revision).await?)
-    }
-
-    pub(crate) async fn execute(&self, command: Command) -> Result<Outcome, ExecuteError> {
-        let unavailable = |why: &str| ExecuteError::Unavailable(why.to_owned());
-        let _turn = self.turns.take(record(&command)).await;
-        for _ in 0..ATTEMPTS {
-            let decision =
-                self.mirror.read(|registry, now| registry.decide(&command, now)).map_err(ExecuteError::Refused)?;
-            if decision.writes.is_empty() {
-                return Ok(decision.outcome);
-            }
-            let batch = decision.writes.into_iter().map(write).collect();
-            match self.store.commit(batch).await {
-                Ok(revision) => {
-                    self.health.write(Ok(()));
-                    let shown = timeout(VISIBLE, self.mirror.caught_up(revision)).await;
-                    return shown
-                        .map(|()| decision.outcome)
-                        .map_err(|_| unavailable("written, but the change stream does not bring it"));
-                }
-                Err(CommitError::Conflict { .. }) => {
-                    // We decided on what was no longer true: see what is, then decide again.
-                    let now = self.store.revision().await;
-                    if timeout(VISIBLE, self.mirror.caught_up(now)).await.is_err() {
-                        return Err(unavailable("the change stream stands still"));
-                    }
-                }
-                Err(CommitError::Unavailable(why)) => {
-                    self.health.write(Err(why.clone()));
-                    return Err(ExecuteError::Unavailable(why));
-                }
-                Err(refused @ (CommitError::Invalid(_) | CommitError::TooLarge(_))) => {
-                    return Err(ExecuteError::Unavailable(refused.to_string()));
-                }
-            }
-        }
-        Err(unavailable("the record changes faster than it can be decided on"))
-    }
-}
-
-/// The registry knows no store; this is the seam between the two.
-fn write(decided: registry::Write) -> Write {
-    let expect = match decided.expect {
-        registry::Expect::Any => Expect::Any,
-        registry::Expect::Absent => Expect::Absent,
-        registry::Expect::Modified(revision) => Expect::Modified(revision),
-    };
-    Write { key: decided.key, expect, value: decided.value.map(Bytes::from) }
-}
-
-/// The record that a command is about: a trunk with all of its parts, a route or a group.
-fn record(command: &Command) -> (Option<Collection>, &str) {
-    match command {
-        Command::Register { id, .. }
-        | Command::Patch { id, .. }
-        | Command::Deregister { id, .. }
-        | Command::SetAdmin { id, .. }
-        | Command::ClearAdmin { id }
-        | Command::Bind { id, .. }
-        | Command::Unbind { id }
-        | Command::Expire { id, .. }
-        | Command::PurgeAdmin { id, .. } => (None, id),
-        Command::Edit { of, id, .. } => (Some(*of), id),
     }
 }

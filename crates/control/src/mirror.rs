@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
-use registry::{Beat, Command, Health, Now, Registry};
+use registry::{Beat, Command, Health, HistoryEntry, Now, Registry, is_record};
 use store::{Change, Listing, Revision};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::feed::{Feed, Ring};
+use crate::history::{HISTORY, Index};
 
 /// Keys under this prefix are control's own and no business of the registry's.
 pub(crate) const META: &str = "meta/";
@@ -30,14 +31,28 @@ pub(crate) struct Mirror {
 
 struct State {
     registry: Registry,
-    applied: Revision,
+    at: At,
+    history: Index,
+}
+
+/// Where the mirror stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct At {
+    /// The revision that readers see.
+    pub applied: Revision,
+    /// The revision that last changed a trunk's record, a group or a route for people.
+    pub changed: Revision,
 }
 
 impl Mirror {
     pub(crate) fn new(settings: registry::Settings, boot: u64) -> Mirror {
         Mirror {
             clock: Clock::start(),
-            state: RwLock::new(State { registry: Registry::new(settings), applied: 0 }),
+            state: RwLock::new(State {
+                registry: Registry::new(settings),
+                at: At::default(),
+                history: Index::default(),
+            }),
             ring: Ring::new(boot),
             generation: watch::Sender::new(0),
             waiting: Mutex::default(),
@@ -47,6 +62,17 @@ impl Mirror {
     pub(crate) fn read<R>(&self, f: impl FnOnce(&Registry, Now) -> R) -> R {
         let state = self.state.read();
         f(&state.registry, self.clock.now())
+    }
+
+    pub(crate) fn read_at<R>(&self, f: impl FnOnce(&Registry, At, Now) -> R) -> R {
+        let state = self.state.read();
+        f(&state.registry, state.at, self.clock.now())
+    }
+
+    /// Reads where the entries of history lie.
+    pub(crate) fn history<R>(&self, f: impl FnOnce(&Index, At) -> R) -> R {
+        let state = self.state.read();
+        f(&state.history, state.at)
     }
 
     /// Reads, and takes a feed that begins exactly where the reading stands.
@@ -65,7 +91,7 @@ impl Mirror {
     }
 
     pub(crate) fn applied(&self) -> Revision {
-        self.state.read().applied
+        self.state.read().at.applied
     }
 
     /// A heartbeat takes the shared lock and writes one atomic; only one that brings a lapsed trunk back takes more.
@@ -116,11 +142,19 @@ impl Mirror {
         };
         let mut state = self.state.write();
         let now = self.clock.now();
-        for change in changes.iter().filter(|change| !change.key.starts_with(META)) {
+        let told = changes.iter().any(|change| change.entry.is_some() && change.key.starts_with(HISTORY));
+        if told && changes.iter().any(|change| is_record(&change.key)) {
+            state.at.changed = revision;
+        }
+        for change in changes {
+            state.history.apply(change);
+            if change.key.starts_with(META) || change.key.starts_with(HISTORY) {
+                continue;
+            }
             let entry = change.entry.as_ref().map(|entry| (&entry.value[..], entry.created, entry.modified));
             state.registry.apply(&change.key, entry, now);
         }
-        state.applied = revision;
+        state.at.applied = revision;
         self.tell(state, true);
         self.release(revision);
     }
@@ -128,13 +162,16 @@ impl Mirror {
     /// Makes the registry equal to a listing, whatever it holds: at the start, and when the stream could not be resumed.
     pub(crate) fn adopt(&self, listing: &Listing) {
         let mut state = self.state.write();
-        let first = state.applied == 0 && state.registry.is_empty();
+        let first = state.at.applied == 0 && state.registry.is_empty();
         let listed: HashSet<&str> = listing.entries.iter().map(|entry| entry.key.as_str()).collect();
         let gone: Vec<String> = state.registry.keys().filter(|key| !listed.contains(key.as_str())).collect();
         for key in gone {
             state.registry.apply(&key, None, self.clock.now());
         }
-        for entry in listing.entries.iter().filter(|entry| !entry.key.starts_with(META)) {
+        state.at = At { applied: listing.revision, changed: last_change(listing) };
+        state.history.adopt(listing);
+        let records = listing.entries.iter();
+        for entry in records.filter(|entry| !entry.key.starts_with(META) && !entry.key.starts_with(HISTORY)) {
             // Asked each time: a lease must not be shortened by how long the loading takes.
             let now = self.clock.now();
             state.registry.apply(&entry.key, Some((&entry.value[..], entry.created, entry.modified)), now);
@@ -143,7 +180,6 @@ impl Mirror {
                 state.registry.take_events();
             }
         }
-        state.applied = listing.revision;
         self.tell(state, true);
         self.release(listing.revision);
     }
@@ -153,7 +189,7 @@ impl Mirror {
         let shown = {
             let mut waiting = self.waiting.lock();
             // Asked under the lock of those who wait: `release` comes after the revision has moved.
-            if self.state.read().applied >= revision {
+            if self.state.read().at.applied >= revision {
                 return;
             }
             let (release, shown) = oneshot::channel();
@@ -183,4 +219,13 @@ impl Mirror {
         }
         self.ring.push(events);
     }
+}
+
+/// The revision that last changed a record, as far as a listing tells: what went left its trace in history alone.
+fn last_change(listing: &Listing) -> Revision {
+    let records = listing.entries.iter().filter(|entry| is_record(&entry.key));
+    let written = records.map(|entry| entry.modified).max().unwrap_or_default();
+    let told = listing.entries.iter().filter(|entry| entry.key.starts_with(HISTORY) && entry.modified > written);
+    let changes = |value: &[u8]| HistoryEntry::decode(value).is_some_and(|entry| entry.changes_records());
+    told.filter(|entry| changes(&entry.value)).map(|entry| entry.modified).max().unwrap_or(written)
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use crate::{Core, ExecuteError};
+use crate::{Actor, Core, ExecuteError};
 
 /// How often leases are looked at: bounds how late one lapses.
 const TICK: Duration = Duration::from_millis(100);
@@ -87,11 +87,11 @@ pub(crate) async fn keep_time(core: Arc<Core>) {
 }
 
 async fn reap(core: &Core, command: registry::Command) {
-    match core.execute(command).await {
+    match core.execute(command, &Actor::LeaseClock).await {
         Ok(_) => {}
         // The trunk came back, or went, while we were about it.
         Err(ExecuteError::Refused(why)) => debug!(reason = %why, "deregistration not needed"),
-        Err(ExecuteError::Unavailable(why)) => warn!(error = %why, "cannot deregister, trying again later"),
+        Err(why) => warn!(error = %why, "cannot deregister, trying again later"),
     }
 }
 

@@ -11,6 +11,10 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use registry::{Collection, Command};
+use store::CommitError;
+use tokio::time::timeout;
+
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,10 +76,10 @@ async fn a_command_is_visible_when_it_is_answered() {
         async move {
             let id = format!("t{w}");
             for n in 1..=40 {
-                control.execute(register(&id, &format!(r#","weight":{n}"#))).await.unwrap();
+                control.execute(register(&id, &format!(r#","weight":{n}"#)), &Actor::Unknown).await.unwrap();
                 assert_eq!(weight(&control, &id), Some(n), "a caller reads its own write");
             }
-            control.execute(deregister(&id)).await.unwrap();
+            control.execute(deregister(&id), &Actor::Unknown).await.unwrap();
             assert_eq!(weight(&control, &id), None, "a caller reads its own deletion");
         }
     };
@@ -95,7 +99,10 @@ async fn contended_commands_are_decided_anew() {
             let control = control.clone();
             tokio::spawn(async move {
                 for n in 0..20 {
-                    control.execute(register("same", &format!(r#","weight":{}"#, w * 100 + n))).await.unwrap();
+                    control
+                        .execute(register("same", &format!(r#","weight":{}"#, w * 100 + n)), &Actor::Unknown)
+                        .await
+                        .unwrap();
                 }
             })
         })
@@ -111,9 +118,12 @@ async fn a_restart_keeps_every_trunk_and_its_lease() {
     let dir = TempDir::new().unwrap();
     let control = open(&dir).await;
     for n in 0..50 {
-        control.execute(register(&format!("t{n:02}"), &format!(r#","weight":{},"note":"kept""#, n + 1))).await.unwrap();
+        control
+            .execute(register(&format!("t{n:02}"), &format!(r#","weight":{},"note":"kept""#, n + 1)), &Actor::Unknown)
+            .await
+            .unwrap();
     }
-    control.execute(deregister("t07")).await.unwrap();
+    control.execute(deregister("t07"), &Actor::Unknown).await.unwrap();
     let revision = control.revision();
     close(control).await;
 
@@ -148,8 +158,8 @@ async fn a_feed_resumes_where_it_was_left() {
     let (count, mut feed) = control.read_and_follow(|registry, _| registry.len());
     assert_eq!(count, 0);
     assert!(!feed.resumed());
-    control.execute(register("a", "")).await.unwrap();
-    control.execute(register("b", "")).await.unwrap();
+    control.execute(register("a", ""), &Actor::Unknown).await.unwrap();
+    control.execute(register("b", ""), &Actor::Unknown).await.unwrap();
 
     let mut seen = Vec::new();
     while seen.len() < 2 {
@@ -168,7 +178,7 @@ async fn a_feed_resumes_where_it_was_left() {
     assert!(current.resumed());
     let quiet = timeout(Duration::from_millis(20), current.next()).await;
     assert!(quiet.is_err(), "nothing happened since: {quiet:?}");
-    control.execute(deregister("a")).await.unwrap();
+    control.execute(deregister("a"), &Actor::Unknown).await.unwrap();
     assert_eq!(trunk(&events(&mut current).await[0].1).kind, EventKind::Deregistered);
 
     let future = EventId { seq: 1_000_000, ..seen[1].0 };
@@ -219,7 +229,7 @@ async fn the_generation_moves_with_every_change_and_no_heartbeat() {
     let control = open(&dir).await;
     let mut generation = control.generation();
     generation.mark_unchanged();
-    control.execute(register("a", "")).await.unwrap();
+    control.execute(register("a", ""), &Actor::Unknown).await.unwrap();
     assert!(generation.has_changed().unwrap());
     generation.mark_unchanged();
     let before = control.revision();
@@ -233,9 +243,9 @@ async fn the_generation_moves_with_every_change_and_no_heartbeat() {
 async fn a_replaced_record_that_is_the_same_is_not_written() {
     let dir = TempDir::new().unwrap();
     let control = open(&dir).await;
-    control.execute(register("a", "")).await.unwrap();
+    control.execute(register("a", ""), &Actor::Unknown).await.unwrap();
     let before = control.revision();
-    control.execute(register("a", "")).await.unwrap();
+    control.execute(register("a", ""), &Actor::Unknown).await.unwrap();
     assert_eq!(control.revision(), before);
 }
 
@@ -299,13 +309,13 @@ async fn a_stream_that_breaks_off_is_resumed_by_listing_anew() {
     let control = Control::open(store.clone(), Settings::default()).await.unwrap();
     for n in 0..30 {
         let id = format!("t{n}");
-        control.execute(register(&id, "")).await.unwrap();
+        control.execute(register(&id, ""), &Actor::Unknown).await.unwrap();
         store.breaks.notify_one();
-        control.execute(register(&id, r#","weight":7"#)).await.unwrap();
+        control.execute(register(&id, r#","weight":7"#), &Actor::Unknown).await.unwrap();
         assert_eq!(weight(&control, &id), Some(7), "a caller reads its own write, stream or no stream");
         if n % 2 == 0 {
             store.breaks.notify_one();
-            control.execute(deregister(&id)).await.unwrap();
+            control.execute(deregister(&id), &Actor::Unknown).await.unwrap();
             assert_eq!(weight(&control, &id), None, "what is gone from the listing is gone");
         }
     }
@@ -319,11 +329,11 @@ async fn a_store_that_refuses_writes_makes_us_unready_until_it_takes_them() {
     let store = moody(&dir);
     let refuses = store.refuses.clone();
     let control = Control::open(store, Settings::default()).await.unwrap();
-    control.execute(register("a", "")).await.unwrap();
+    control.execute(register("a", ""), &Actor::Unknown).await.unwrap();
     assert_eq!(control.ready(), Ok(()));
 
     refuses.store(true, Ordering::SeqCst);
-    let refused = control.execute(register("b", "")).await;
+    let refused = control.execute(register("b", ""), &Actor::Unknown).await;
     assert!(matches!(refused, Err(ExecuteError::Unavailable(_))), "{refused:?}");
     assert_eq!(control.ready(), Err("store: moody".into()));
     assert_eq!(weight(&control, "a"), Some(100), "what is known stays readable");
@@ -340,14 +350,17 @@ async fn routes_and_groups_are_told_with_the_trunks_and_outlive_a_restart() {
     let control = open(&dir).await;
     let (_, mut feed) = control.read_and_follow(|_, _| ());
     let route = |body: &str| edit(Collection::Routes, "r", Edit::Put(body.into()));
-    control.execute(register("a", "")).await.unwrap();
-    control.execute(route(r#"{"targets":[{"trunk":"a"}]}"#)).await.unwrap();
-    control.execute(edit(Collection::Groups, "g", Edit::Put(br#"{"policy":"hash"}"#.to_vec()))).await.unwrap();
-    control.execute(route(r#"{"targets":[{"group":"g"}],"comment":"c"}"#)).await.unwrap();
+    control.execute(register("a", ""), &Actor::Unknown).await.unwrap();
+    control.execute(route(r#"{"targets":[{"trunk":"a"}]}"#), &Actor::Unknown).await.unwrap();
+    control
+        .execute(edit(Collection::Groups, "g", Edit::Put(br#"{"policy":"hash"}"#.to_vec())), &Actor::Unknown)
+        .await
+        .unwrap();
+    control.execute(route(r#"{"targets":[{"group":"g"}],"comment":"c"}"#), &Actor::Unknown).await.unwrap();
     let before = control.revision();
-    control.execute(route(r#"{"targets":[{"group":"g"}],"comment":"c"}"#)).await.unwrap();
+    control.execute(route(r#"{"targets":[{"group":"g"}],"comment":"c"}"#), &Actor::Unknown).await.unwrap();
     assert_eq!(control.revision(), before, "what is the same is not written");
-    control.execute(edit(Collection::Groups, "g", Edit::Delete)).await.unwrap();
+    control.execute(edit(Collection::Groups, "g", Edit::Delete), &Actor::Unknown).await.unwrap();
 
     let mut seen = Vec::new();
     while seen.len() < 5 {
@@ -383,7 +396,7 @@ async fn everything_that_is_there_is_taken_at_once() {
 async fn a_lease_clock_that_stands_still_makes_us_unready() {
     let dir = TempDir::new().unwrap();
     let control = Control::open(moody(&dir), Settings::default()).await.unwrap();
-    control.execute(register("a", r#","heartbeat_seconds":5"#)).await.unwrap();
+    control.execute(register("a", r#","heartbeat_seconds":5"#), &Actor::Unknown).await.unwrap();
     until("ready", || control.ready() == Ok(())).await;
     // The task of the lease clock ends, as it would by a defect; everything else goes on.
     control.tasks.lock()[1].abort();

@@ -24,6 +24,16 @@ impl Default for Turns {
 }
 
 impl Turns {
+    /// Waits until it is this caller's turn for all records at once: nobody changes anything until the guards are gone.
+    pub(crate) async fn take_all(&self) -> Vec<MutexGuard<'_, ()>> {
+        let mut turns = Vec::with_capacity(STRIPES);
+        // In one order, and whoever takes one takes no second, so nobody waits in a circle.
+        for stripe in &self.stripes {
+            turns.push(stripe.lock().await);
+        }
+        turns
+    }
+
     /// Waits until it is this caller's turn; callers are served in their order. The turn ends with the guard.
     pub(crate) async fn take(&self, record: impl Hash) -> MutexGuard<'_, ()> {
         let stripe = self.hasher.hash_one(record) as usize % STRIPES;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::Control;
+use control::{Actor, Control};
 use jiff::Timestamp;
 use registry::{Beat, Command, Condition, Now, Registry, Settings};
 use store::embedded::{Embedded, Options};
@@ -122,7 +122,10 @@ async fn a_trunk_that_stays_away_is_deregistered_for_good() {
         } else {
             br#"{"sip_uri":"sip:192.0.2.1","heartbeat_seconds":5}"#.to_vec()
         };
-        control.execute(Command::Register { id: id(n), body, condition: Condition::default() }).await.unwrap();
+        control
+            .execute(Command::Register { id: id(n), body, condition: Condition::default() }, &Actor::Unknown)
+            .await
+            .unwrap();
     }
     let deadline = Instant::now() + 3 * LEASE;
     let mut seen_down = false;

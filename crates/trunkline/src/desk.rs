@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use control::{Control, ExecuteError};
+use control::{Actor, Control, ExecuteError};
 use net::{Names, Service, State};
 use proxy::{Located, Lookup, Registration};
 use registrar::{Credentials, Ha1, Registrar, Verdict, granted};
@@ -122,11 +122,11 @@ async fn register(registration: &Registration, live: &Live, registrar: &Registra
             };
             // Over UDP there is no connection whose process would matter.
             let binding = if binding.connection.is_some() { binding } else { Binding { boot: 0, ..binding } };
-            let done = control.execute(Command::Bind { id: trunk.to_string(), binding }).await;
+            let done = control.execute(Command::Bind { id: trunk.to_string(), binding }, &Actor::Sip).await;
             answer(registration, live, done.map(|_| granted(&contact, expires)), "bound")
         }
         Verdict::Unbind { trunk } => {
-            let done = control.execute(Command::Unbind { id: trunk.to_string() }).await;
+            let done = control.execute(Command::Unbind { id: trunk.to_string() }, &Actor::Sip).await;
             answer(registration, live, done.map(|_| String::new()), "unbound")
         }
         Verdict::Query { trunk } => {
@@ -154,7 +154,7 @@ fn answer(
             engine.reply(registration, Some((400, &why.message, b"")));
             "refused"
         }
-        Err(ExecuteError::Unavailable(why)) => {
+        Err(why) => {
             tracing::warn!(error = %why, "a registration could not be written");
             engine.reply(registration, Some((503, "Service Unavailable", b"Retry-After: 5\r\n")));
             "unavailable"

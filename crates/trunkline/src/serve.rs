@@ -1,11 +1,12 @@
 //! `trunkline serve`: starts the rooms of the house in order, and leaves in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use control::Control;
+use control::{Control, Keep};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,7 +51,8 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
         realm: settings.realm.clone(),
         ..registry::Settings::default()
     };
-    let control = Control::open(Arc::new(store), rules).await?;
+    let keep = Keep { entries: settings.history_keep as usize, ..Keep::default() };
+    let control = Control::open_keeping(Arc::new(store), rules, keep).await?;
     let records = recording::start(&settings)?;
     if let Some(records) = &records {
         tokio::spawn(recording::reopen(records.clone(), signal(SignalKind::hangup())?));
@@ -59,15 +61,17 @@ async fn serve(settings: Settings, streams: Handle) -> anyhow::Result<()> {
 
     let limits = api::Settings {
         max_body_bytes: settings.http.max_body_bytes,
+        max_apply_bytes: settings.http.max_apply_bytes,
         request_timeout: Duration::from_millis(settings.http.request_timeout_ms),
     };
     let handlers = api::router(control.clone(), router.live.clone(), limits);
     let address = http.local_addr()?;
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
-    let mut http =
-        tokio::spawn(
-            async move { axum::serve(http, handlers).with_graceful_shutdown(async { drop(left.await) }).await },
-        );
+    let mut http = tokio::spawn(async move {
+        axum::serve(http, handlers.into_make_service_with_connect_info::<SocketAddr>())
+            .with_graceful_shutdown(async { drop(left.await) })
+            .await
+    });
     info!(
         "trunk registry up: HTTP on http://{address}, SIP on {}, {} trunks in {}. Next: curl -X PUT \
          http://{address}/trunks/a -d '{{\"sip_uri\":\"sip:192.0.2.10:5060\"}}'",

@@ -58,6 +58,8 @@ pub struct Settings {
     pub deregister_after_seconds: u64,
     /// Records of calls.
     pub records: Records,
+    /// Changes that history keeps.
+    pub history_keep: u64,
     /// Filter of log lines, as `tracing` has it: `info`, `trunkline=debug`, ….
     pub log_level: String,
     /// Whether log lines are JSON.
@@ -71,6 +73,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Longest request body.
     pub max_body_bytes: usize,
+    /// Longest document that `/apply` takes.
+    pub max_apply_bytes: usize,
     /// Time budget of a request.
     pub request_timeout_ms: u64,
     /// Said in words: a listener beyond loopback without authentication is wanted.
@@ -150,6 +154,7 @@ impl Default for Settings {
             http: Http {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
                 max_body_bytes: 64 * 1024,
+                max_apply_bytes: 4 << 20,
                 request_timeout_ms: 10_000,
                 unauthenticated_beyond_loopback: false,
             },
@@ -181,6 +186,7 @@ impl Default for Settings {
             dns_servers: Vec::new(),
             deregister_after_seconds: 600,
             records: Records::default(),
+            history_keep: 1000,
             log_level: "info".into(),
             log_json: false,
         }

@@ -82,6 +82,7 @@ pub const KEYS: &[Key] = &[
     key!("", "data_dir", Text, |s, v| s.data_dir = text(v, "a directory")?.into()),
     key!("http", "listen", Text, |s, v| s.http.listen = address(text(v, ADDRESS)?)?),
     key!("http", "max_body_bytes", Number, |s, v| s.http.max_body_bytes = number(v, 1024, 16 << 20)? as usize),
+    key!("http", "max_apply_bytes", Number, |s, v| s.http.max_apply_bytes = number(v, 1024, 64 << 20)? as usize),
     key!("http", "request_timeout_ms", Number, |s, v| s.http.request_timeout_ms = number(v, 10, 600_000)?),
     key!("http", "unauthenticated_beyond_loopback", Flag, |s, v| s.http.unauthenticated_beyond_loopback = flag(v)?),
     key!("sip", "listen", List, |s, v| s.sip.listen = each(v, sip_address)?),
@@ -131,6 +132,7 @@ pub const KEYS: &[Key] = &[
     key!("records.webhook", "token_file", Text, |s, v| s.records.webhook_token_file = Some(text(v, "a file")?.into())),
     key!("records.webhook", "authorities", Text, |s, v| s.records.webhook_authorities = Some(text(v, FILE)?.into())),
     key!("records.webhook", "batch", Number, |s, v| s.records.webhook_batch = number(v, 1, 1000)?),
+    key!("history", "keep", Number, |s, v| s.history_keep = number(v, 1, 100_000)?),
     key!("log", "level", Text, |s, v| s.log_level = level(text(v, LEVEL)?)?),
     key!("log", "format", Text, |s, v| s.log_json = json(text(v, FORMAT)?)?),
 ];
