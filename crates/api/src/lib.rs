@@ -73,6 +73,10 @@ pub trait Live: Send + Sync {
     fn quality_of_prefix(&self, id: &str, prefix: &str) -> Option<Box<RawValue>>;
     /// Standing calls in the order of their ids, those after `after`, at most `limit`.
     fn calls(&self, limit: usize, after: Option<&str>) -> Vec<Call>;
+    /// Calls that have ended, from the newest to the oldest, those before the one of `after`; at most `limit`.
+    fn ended_calls(&self, limit: usize, after: Option<&str>) -> Vec<Value>;
+    /// A standing call, or one that has ended and is still kept: how it went, and why.
+    fn call(&self, id: &str) -> Option<Value>;
     /// Where a call would go that nobody has placed, and why.
     ///
     /// # Errors
@@ -102,6 +106,7 @@ pub fn router(control: Arc<Control>, live: Arc<dyn Live>, settings: Settings) ->
         .route("/history", any(history_list))
         .route("/rollback", any(rollback))
         .route("/calls", any(call_list))
+        .route("/calls/{id}", any(call))
         .route("/livez", any(livez))
         .route("/readyz", any(readyz))
         .route("/metrics", any(metrics_text))
@@ -207,6 +212,11 @@ async fn rollback(State(app): Shared, request: Request) -> Response {
 async fn call_list(State(app): Shared, request: Request<Body>) -> Response {
     let (parts, _) = request.into_parts();
     app.finish(Path::Calls, &parts, calls::handle(&app, &parts))
+}
+
+async fn call(State(app): Shared, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    app.finish(Path::Call, &parts, calls::read(&app, &parts))
 }
 
 async fn livez(State(app): Shared, request: Request) -> Response {

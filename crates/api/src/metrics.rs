@@ -23,6 +23,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 pub(crate) enum Path {
     Admin,
     Apply,
+    Call,
     Calls,
     Explain,
     Export,
@@ -41,9 +42,10 @@ pub(crate) enum Path {
     Trunks,
 }
 
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 19] = [
     "/trunks/{id}/admin",
     "/apply",
+    "/calls/{id}",
     "/calls",
     "/routes/explain",
     "/export",

@@ -186,6 +186,8 @@ pub enum Cause {
     SessionTimer,
     /// It was answered, and reached the longest duration.
     MaxDuration,
+    /// The process ended; an answered call goes on without it.
+    Shutdown,
     /// An error of ours.
     Internal,
 }

@@ -19,8 +19,10 @@ use routing::{Admission, Ask, Decision, Refusal, RouteTable, Subject};
 use tokio::sync::mpsc::{self, error::TrySendError as TrySend};
 use tracing::{info, warn};
 
+use crate::account;
 use crate::merit::Merits;
 use crate::metrics::Counters;
+use crate::recent::Recent;
 use crate::request::Request;
 use crate::watch::Watch;
 
@@ -65,8 +67,9 @@ pub struct Bridge {
     /// The log.
     pub lines: SyncSender<Event>,
     /// Takes the records of calls that have ended, unless the settings want none.
-    #[expect(dead_code, reason = "the engine does not tell the history of a call yet")]
     pub records: Option<Arc<Records>>,
+    /// The last calls that have ended.
+    pub recent: Arc<Recent>,
     /// Whether all trunks were in doubt at the last call.
     pub in_panic: AtomicBool,
 }
@@ -169,6 +172,15 @@ impl Router for Bridge {
         self.counters.count(&event);
         self.watch.tell(&event);
         self.merits.tell(&event);
+        let event = match event {
+            Event::Ended(call) => {
+                if let Some(records) = &self.records {
+                    records.offer(account::record(&call, &self.table.load(), self.clock));
+                }
+                return self.recent.push(call);
+            }
+            other => other,
+        };
         if let Event::Closed { connection } = event {
             self.control.connection_closed(connection.0);
         }

@@ -9,10 +9,12 @@ use registry::Fault;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::account;
 use crate::explain::Explainer;
 use crate::keeper::Table;
 use crate::merit::Merits;
 use crate::metrics::Counters;
+use crate::recent::Recent;
 use crate::recording;
 use crate::watch::Watch;
 
@@ -28,6 +30,8 @@ pub struct Live {
     pub merits: Arc<Merits>,
     /// Records of calls, unless the settings want none.
     pub records: Option<Arc<Records>>,
+    /// The last calls that have ended.
+    pub recent: Arc<Recent>,
     /// Answers what would be.
     pub explainer: Explainer,
     /// The engine, once it runs.
@@ -75,6 +79,18 @@ impl api::Live for Live {
                 state: call.state,
             })
             .collect()
+    }
+
+    fn ended_calls(&self, limit: usize, after: Option<&str>) -> Vec<Value> {
+        let Some(engine) = self.engine.get() else { return Vec::new() };
+        let calls = self.recent.list(limit, after);
+        calls.iter().map(|call| account::summary(call, engine.clock())).collect()
+    }
+
+    fn call(&self, id: &str) -> Option<Value> {
+        let engine = self.engine.get()?;
+        let tell = |call: &proxy::CallRecord| account::tell(call, &self.table.load(), engine.clock());
+        engine.call(id).map(|call| tell(&call)).or_else(|| self.recent.find(id).map(|call| tell(&call)))
     }
 
     fn explain(&self, question: &Map<String, Value>) -> Result<Value, Vec<Fault>> {

@@ -2,6 +2,7 @@
 //!
 //! This crate only wires: settings, the rooms of the house, and the way they start and stop.
 
+mod account;
 mod bridge;
 mod certificates;
 mod desk;
@@ -13,6 +14,7 @@ mod logs;
 mod merit;
 mod metrics;
 mod prober;
+mod recent;
 mod recording;
 mod request;
 mod router;

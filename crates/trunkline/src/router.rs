@@ -20,6 +20,7 @@ use crate::explain::Explainer;
 use crate::live::Live;
 use crate::merit::{self, Merits};
 use crate::metrics::Counters;
+use crate::recent::Recent;
 use crate::settings::{Listen, Settings};
 use crate::watch::Watch;
 use crate::{certificates, desk, keeper, prober};
@@ -65,6 +66,7 @@ impl Router {
         let registrar = Arc::new(Registrar::new(registrar_settings(settings), random()?));
         let (work, waiting) = tokio::sync::mpsc::channel(bridge::WAITING_WORK);
         let proxy = Arc::new(proxy_config(settings, &ports, control).await?);
+        let recent = Arc::new(Recent::new(settings.keep_calls as usize));
         let bridge = Arc::new(Bridge {
             table: table.clone(),
             counters: counters.clone(),
@@ -77,6 +79,7 @@ impl Router {
             work,
             lines: bridge::start_log()?,
             records: records.clone(),
+            recent: recent.clone(),
             in_panic: AtomicBool::new(false),
         });
         let explainer = Explainer { control: control.clone(), names: names.clone(), watch: watch.clone(), transports };
@@ -86,6 +89,7 @@ impl Router {
             watch: watch.clone(),
             merits: merits.clone(),
             records,
+            recent,
             explainer,
             engine: OnceLock::new(),
         });

@@ -57,6 +57,17 @@ impl Live for Sight {
         calls.iter().filter(|call| after.is_none_or(|after| &*call.id > after)).take(limit).cloned().collect()
     }
 
+    fn ended_calls(&self, limit: usize, after: Option<&str>) -> Vec<serde_json::Value> {
+        let calls = self.calls.lock().unwrap();
+        let older = |call: &&Call| after.is_none_or(|after| &*call.id < after);
+        calls.iter().rev().filter(older).take(limit).map(|call| serde_json::json!({ "id": call.id })).collect()
+    }
+
+    fn call(&self, id: &str) -> Option<serde_json::Value> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().find(|call| call.id == id).map(|call| serde_json::json!({ "id": call.id }))
+    }
+
     fn explain(
         &self,
         question: &serde_json::Map<String, serde_json::Value>,

@@ -56,6 +56,8 @@ pub struct Settings {
     pub dns_servers: Vec<SocketAddr>,
     /// Seconds from the end of a lease to deregistration.
     pub deregister_after_seconds: u64,
+    /// Calls that stay readable after their end.
+    pub keep_calls: u64,
     /// Records of calls.
     pub records: Records,
     /// Changes that history keeps.
@@ -185,6 +187,7 @@ impl Default for Settings {
             flap_hold_seconds: 120,
             dns_servers: Vec::new(),
             deregister_after_seconds: 600,
+            keep_calls: 10_000,
             records: Records::default(),
             history_keep: 1000,
             log_level: "info".into(),

@@ -116,6 +116,7 @@ pub const KEYS: &[Key] = &[
     key!("liveness", "rest_seconds", Number, |s, v| s.rest_seconds = number(v, 1, 3600)?),
     key!("liveness", "flap_limit", Number, |s, v| s.flap_limit = number(v, 1, 1000)?),
     key!("liveness", "flap_hold_seconds", Number, |s, v| s.flap_hold_seconds = number(v, 1, 3600)?),
+    key!("calls", "keep", Number, |s, v| s.keep_calls = number(v, 0, 10_000_000)?),
     key!("lease", "deregister_after_seconds", Number, |s, v| s.deregister_after_seconds = number(v, 1, 30 * 86_400)?),
     key!("records", "enabled", Flag, |s, v| s.records.enabled = flag(v)?),
     key!("records", "directory", Text, |s, v| s.records.directory = Some(text(v, "a directory")?.into())),
