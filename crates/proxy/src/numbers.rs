@@ -38,11 +38,12 @@ impl Span {
 }
 
 impl Numbers {
-    /// Reads a request.
-    pub fn read(message: sip::Message<'_>) -> Numbers {
+    /// Reads a request; `uri` is its Request-URI, where that has been parsed.
+    pub fn read(message: sip::Message<'_>, uri: Option<&sip::Uri<'_>>) -> Numbers {
         let whole = message.bytes();
         let request_uri = message.request_uri().unwrap_or_default();
-        let domain = sip::Uri::parse(request_uri).map(|uri| uri.host_bytes).unwrap_or_default();
+        let parsed = || sip::Uri::parse(request_uri).map(|uri| uri.host_bytes).unwrap_or_default();
+        let domain = uri.map_or_else(parsed, |uri| uri.host_bytes);
         let caller = message.from().map(|from| from.uri).unwrap_or_default();
         Numbers {
             request_uri: Span::of(whole, request_uri),
@@ -57,13 +58,15 @@ impl Numbers {
 /// The number in a URI: the user part without password and parameters (RFC 4904 §4), or what a `tel:` URI names; empty
 /// where there is none.
 pub(crate) fn number_of(uri: &[u8]) -> &[u8] {
-    let user = match sip::Uri::parse(uri) {
-        Ok(uri) if uri.scheme == sip::Scheme::Tel => uri.opaque,
-        Ok(uri) => uri.user.unwrap_or_default(),
-        Err(_) => b"",
-    };
-    let end = user.iter().position(|byte| matches!(byte, b';' | b':')).unwrap_or(user.len());
-    &user[..end]
+    let colon = uri.iter().position(|byte| *byte == b':').unwrap_or(uri.len());
+    let (scheme, rest) = (&uri[..colon], uri.get(colon + 1..).unwrap_or_default());
+    let is = |name: &[u8]| scheme.eq_ignore_ascii_case(name);
+    if !(is(b"sip") || is(b"sips") || is(b"tel")) {
+        return b"";
+    }
+    let end = rest.iter().position(|byte| matches!(byte, b';' | b':' | b'@')).unwrap_or(rest.len());
+    let (number, behind) = rest.split_at(end);
+    if is(b"tel") || behind.contains(&b'@') { number } else { b"" }
 }
 
 #[cfg(test)]
@@ -78,6 +81,10 @@ mod tests {
             ("sip:+49;tgrp=TG1;trunk-context=a.example@example.net", "+49"),
             ("tel:+49-30;phone-context=x", "+49-30"),
             ("sip:example.net", ""),
+            ("sip:example.net:5060;user=phone", ""),
+            ("sip:1;x=y:z@example.net", "1"),
+            ("sip:@example.net", ""),
+            ("tel:", ""),
             ("urn:service:sos", ""),
             ("sip:", ""),
             ("nothing", ""),

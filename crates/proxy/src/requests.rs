@@ -116,7 +116,9 @@ impl Shard {
         }
         let id = self.new_context(now, inbound, hash, true);
         if let Some(context) = self.contexts.get_mut(id) {
-            context.secure = target.is_some_and(|uri| uri.scheme == sip::Scheme::Sips);
+            context.secure = target.as_ref().is_some_and(|uri| uri.scheme == sip::Scheme::Sips);
+            // Only what a strict router has sent goes elsewhere than its Request-URI says (RFC 3261 §16.4).
+            context.numbers = Numbers::read(message, target.as_ref().filter(|_| !path.is_strict()));
         }
         if invite {
             let call_hash = config.keys.hash(&[message.call_id().unwrap_or_default()]);
@@ -149,7 +151,7 @@ impl Shard {
             reply,
             invite,
             request: Some(message.bytes().into()),
-            numbers: if over_trunks { Numbers::read(message) } else { Numbers::default() },
+            numbers: Numbers::default(),
             server: Server::Trying { hundred_at: Some(now.plus_millis(hundred_after)) },
             over_trunks,
             current: None,

@@ -59,6 +59,11 @@ impl<'a> Path<'a> {
         path
     }
 
+    /// Whether a strict router sent it.
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     /// Takes our Route values out, and undoes a strict router's rewrite.
     pub fn edit(&self, message: sip::Message<'_>, edits: &mut Edits) {
         if self.own == 0 && !self.strict {
