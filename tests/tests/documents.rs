@@ -12,6 +12,7 @@ use peers::{Server, wait_until};
 const README: &str = include_str!("../../README.md");
 const API: &str = include_str!("../../docs/api.md");
 const CHANGES: &str = include_str!("../../docs/changes.md");
+const ROUTES: &str = include_str!("../../docs/routes.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
 /// The commands of a document from a heading to the next of its rank.
@@ -151,4 +152,20 @@ fn every_metric_is_in_its_table_and_no_other() {
     let families = served.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let part = |c: char| c.is_ascii_lowercase() || c == '_';
     assert_eq!(words(OPERATIONS, "trunkline_", part), families.map(str::to_owned).collect());
+}
+
+#[test]
+fn the_commands_of_the_routes_page_work() {
+    let s = Server::start();
+    s.register("a", 7001, r#","group":"carriers""#);
+    for heading in ["# Routes: where calls go, and why", "## Groups", "## Why did this call go there?"] {
+        let commands = commands(ROUTES, heading);
+        assert!(!commands.is_empty(), "{heading}");
+        for command in commands.iter().filter(|command| !command.contains("CALL-ID")) {
+            let said = succeed(&s, command);
+            if command.contains("/routes/explain") {
+                assert!(said.contains("\"verdict\""), "{command}: {said}");
+            }
+        }
+    }
 }
