@@ -14,13 +14,16 @@ use crate::routes::{Fault, Group, Route, escape};
 use crate::state::{Now, Registry};
 use crate::view::{Reason, View};
 
+/// A record as it is; none where there is none.
+type Old<T> = Option<Arc<T>>;
+
 /// What would be. None stands for a record that would be gone.
 #[derive(Clone, Debug, Default)]
 pub struct Imagined {
     /// Trunks that would change.
     pub trunks: Vec<(Arc<str>, Option<View>)>,
     /// Routes that would change: as they are, and as they would be.
-    pub routes: Vec<(Option<Arc<Route>>, Option<Arc<Route>>)>,
+    pub routes: Vec<(Old<Route>, Option<Arc<Route>>)>,
     /// Records of groups that would change.
     pub groups: Vec<(Arc<str>, Option<Arc<Group>>)>,
 }
@@ -135,7 +138,7 @@ fn imagine_admin(view: &mut View, change: &Value, pointer: &str) -> Result<(), V
     Ok(())
 }
 
-type Change<T> = (Arc<str>, Option<Arc<T>>, Option<Arc<T>>);
+type Change<T> = (Arc<str>, Old<T>, Option<Arc<T>>);
 
 fn imagine_record<T: Planned>(
     registry: &Registry,

@@ -35,7 +35,7 @@ impl Recent {
             return;
         }
         let id: Box<str> = call.call_id().into();
-        let call = Arc::new(*call);
+        let call: Arc<CallRecord> = Arc::from(call);
         let mut ring = self.ring.lock();
         let number = ring.first + ring.calls.len() as u64;
         ring.calls.push_back(call);
