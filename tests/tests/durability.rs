@@ -1,10 +1,10 @@
 //! Nothing acknowledged is lost, and nothing deleted comes back, however the process ends.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use peers::Server;
+use peers::{Server, wait_until};
 
 /// Kills of the crash test.
 const KILLS: u32 = 50;
@@ -112,4 +112,52 @@ fn fifty_kills_lose_nothing_and_bring_nothing_back() {
     }
     println!("{KILLS} kills over {acknowledged} acknowledged writes, nothing lost");
     assert!(acknowledged > u64::from(KILLS), "the writers hardly wrote");
+}
+
+#[test]
+fn an_acknowledged_document_is_whole_after_sigkill_and_so_is_its_history() {
+    let mut s = Server::start();
+    let mut last = 0;
+    for round in 1..=5 {
+        let (acknowledged, stop) = (AtomicU64::new(last), AtomicBool::new(false));
+        let asked = std::thread::scope(|scope| {
+            let (s, acknowledged, stop) = (&s, &acknowledged, &stop);
+            let writer = scope.spawn(move || apply(s, last, acknowledged, stop));
+            // Somewhere amid the next one.
+            wait_until("documents are applied", Duration::from_secs(60), || {
+                acknowledged.load(Ordering::Relaxed) > last + 3
+            });
+            s.signal("KILL");
+            stop.store(true, Ordering::Relaxed);
+            writer.join().unwrap()
+        });
+        s.kill_and_restart();
+        let acknowledged = acknowledged.load(Ordering::Relaxed);
+        let routes = s.request("GET", "/routes", "", &[]).json()["routes"].as_array().unwrap().clone();
+        let found: BTreeSet<u64> = routes.iter().map(|route| route["precedence"].as_u64().unwrap()).collect();
+        assert_eq!((routes.len(), found.len()), (200, 1), "all of a document or nothing, in round {round}: {found:?}");
+        let found = found.into_iter().next().unwrap();
+        assert!((acknowledged..=asked).contains(&found), "{acknowledged} was acknowledged, {found} is there");
+        let newest = s.request("GET", "/history?limit=1", "", &[]).json()["history"][0].clone();
+        let line = newest["difference"][0].as_str().unwrap();
+        let told = if found == 1 { "added".to_owned() } else { format!("→ {found}") };
+        assert!(line.ends_with(&told), "its history is there with it: {line}");
+        last = found;
+    }
+}
+
+/// Applies document after document, of 200 routes each, until the process is gone; says which was asked for last.
+fn apply(s: &Server, last: u64, acknowledged: &AtomicU64, stop: &AtomicBool) -> u64 {
+    let mut asked = last;
+    while !stop.load(Ordering::Relaxed) {
+        asked += 1;
+        let route = |n| format!(r#""r{n}":{{"targets":[{{"trunk":"a"}}],"precedence":{asked}}}"#);
+        let document = format!(r#"{{"routes":{{{}}}}}"#, (0..200).map(route).collect::<Vec<_>>().join(","));
+        match s.try_request("POST", "/apply", &document, &[]) {
+            Some(answer) => assert_eq!(answer.status, 200, "{answer:?}"),
+            None => break,
+        }
+        acknowledged.store(asked, Ordering::Relaxed);
+    }
+    asked
 }
