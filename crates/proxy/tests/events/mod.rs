@@ -3,15 +3,17 @@
 
 mod text;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use proxy::{
-    Answer, Config, Connection, ContextId, Hop, Inbound, Keys, Listener, Located, Lookup, LookupId, Outbox, Probe,
-    Question, Registration, Shard, Target, Time,
+    Answer, Config, Connection, ContextId, Event, Hop, Inbound, Keys, Listener, Located, Lookup, LookupId, Outbox,
+    Probe, Question, Registration, Shard, Target, Time,
 };
-use routing::{Ask, Builder, Decision, Facts, Live, Place, RouteTable};
+use registry::{Reroute, Rewrite, Route, RouteTarget, Treatment};
+use routing::{Ask, Builder, Decision, Facts, Live, Place, RouteTable, Rule};
 use sip::{Index, Scheme, Transport, Uri};
 
 use text::{Script, is_answered};
@@ -25,6 +27,8 @@ const MOST_SENDS: usize = 64;
 /// Everything has ended after this time without an event, in milliseconds.
 const END: u64 = 3_600_000;
 const TLS: u8 = 2;
+/// Attempts of one call, with those whose large form could not go by TCP.
+const MOST_ATTEMPTS: usize = 32;
 const MAX_TRANSACTIONS: usize = 24;
 const MAX_OF_SOURCE: usize = 8;
 
@@ -58,7 +62,11 @@ struct Play<'a> {
     out: Outbox,
     heard: Vec<(u8, SocketAddr, Option<Connection>, Vec<u8>)>,
     sent: Vec<(Hop, Vec<u8>)>,
+    rules: [Rule; 4],
     asked: Vec<ContextId>,
+    /// INVITEs that began a call, and calls that were told as ended.
+    begun: HashSet<ContextId>,
+    ended: usize,
     registrations: Vec<Registration>,
     lookups: Vec<LookupId>,
     probes: u64,
@@ -75,6 +83,41 @@ pub fn everything(bytes: &[u8]) {
         play.is_bounded();
     }
     play.ends();
+}
+
+/// Rules that do what routes can ask for.
+fn rules() -> [Rule; 4] {
+    let rewrite = |strip: u8, prepend: &str| Rewrite { strip, prepend: prepend.into() };
+    let plain = Treatment::default();
+    let treatments = [
+        Treatment { called: rewrite(2, "00"), calling: rewrite(0, "+49"), ..plain.clone() },
+        Treatment { called: rewrite(255, ""), calling: rewrite(255, ";a=?/#%41&=$,"), ..plain.clone() },
+        Treatment {
+            set: Box::new([("X-A".into(), "1".into()), ("P-Asserted-Identity".into(), "<tel:1>".into())]),
+            remove: Box::new(["s".into(), "Privacy".into(), "x-a".into(), "Reason".into()]),
+            ..plain.clone()
+        },
+        Treatment {
+            reroute_on: Some(Reroute { codes: vec![302, 404, 486, 600], causes: vec![16] }),
+            setup_timeout_ms: Some(100),
+            ring_timeout_ms: Some(600_000),
+            ..plain
+        },
+    ];
+    treatments.map(|treatment| {
+        Rule::new(Arc::new(Route {
+            id: "r".into(),
+            enabled: true,
+            emergency: false,
+            precedence: 0,
+            called: Box::default(),
+            conditions: None,
+            targets: Box::new([RouteTarget::Group("default".into())]),
+            treatment: Some(Box::new(treatment)),
+            comment: None,
+            labels: Box::default(),
+        }))
+    })
 }
 
 fn refuse(status: u16, reason: &str) -> Answer {
@@ -166,7 +209,10 @@ impl<'a> Play<'a> {
             out: Outbox::default(),
             heard: Vec::new(),
             sent: Vec::new(),
+            rules: rules(),
             asked: Vec::new(),
+            begun: HashSet::new(),
+            ended: 0,
             registrations: Vec::new(),
             lookups: Vec::new(),
             probes: 0,
@@ -415,6 +461,9 @@ impl<'a> Play<'a> {
     fn settle(&mut self, most: usize) {
         while let Some(question) = self.out.questions.pop() {
             self.asked.push(question.context);
+            if question.begins_call {
+                self.begun.insert(question.context);
+            }
             let answer = self.decide(&question);
             self.shard.answer(self.now, question.context, answer, &mut self.out);
         }
@@ -424,6 +473,13 @@ impl<'a> Play<'a> {
             let bytes = &out.bytes[send.range.clone()];
             self.is_sendable(&send.hop, bytes);
             self.sent.push((send.hop.clone(), bytes.to_vec()));
+        }
+        for event in &out.events {
+            if let Event::Ended(record) = event {
+                self.ended += 1;
+                assert!(record.cause.is_some() && record.ended >= Some(record.began), "{record:?}");
+                assert!(record.attempts.len() <= MOST_ATTEMPTS, "{record:?}");
+            }
         }
         self.registrations.extend(out.registrations);
         self.lookups.extend(out.lookups.into_iter().map(|Lookup { id, .. }| id));
@@ -449,7 +505,8 @@ impl<'a> Play<'a> {
             ..Ask::default()
         };
         match self.table.decide(&ask) {
-            Decision::Trunk { seat, target, rule, trace, .. } => {
+            Decision::Trunk { seat, target, trace, .. } => {
+                let rule = self.rules.get((question.draw >> 8) as usize % (2 * self.rules.len())).cloned();
                 Answer::Forward(Target { seat, index: target, rule, trace })
             }
             Decision::Nobody(refusal) => refuse(if question.draw & 1 == 0 { 503 } else { 404 }, &refusal.why),
@@ -478,6 +535,7 @@ impl<'a> Play<'a> {
         assert!(held.calls <= PEERS.len() * MAX_OF_SOURCE, "{held:?}");
         assert!(held.legs <= held.calls * 16, "{held:?}");
         assert!(held.held_acks <= 256, "{held:?}");
+        assert_eq!(self.begun.len(), self.ended + held.calls, "a call is told once, at its end");
     }
 
     /// When no peer says anything more, all of it comes to an end.
