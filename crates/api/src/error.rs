@@ -1,7 +1,7 @@
 //! Errors as clients see them: `{"status","error"}`, or RFC 9457 for those that ask for it.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use control::ExecuteError;
@@ -105,6 +105,10 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        // The rest of the body is still under way: nothing else can come by this connection.
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, AGAIN);
