@@ -19,6 +19,9 @@ async fn the_set_and_then_every_change() {
     let set = told(&[("reset", ""), ("registered", "a"), ("registered", "b"), ("synced", "")]);
     assert_eq!(events.take(4).await, set);
     world.put("/trunks/c", BODY).await;
+    // What is of no trunk is not told here.
+    world.put("/routes/r", r#"{"targets":[{"trunk":"c"}]}"#).await;
+    world.put("/groups/g", "{}").await;
     world.patch("/trunks/c", r#"{"weight":5}"#).await;
     world.patch("/trunks/c", "").await;
     world.put("/trunks/c/admin", r#"{"state":"draining"}"#).await;
