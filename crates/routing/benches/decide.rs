@@ -127,6 +127,7 @@ fn prefixes() {
             begun.elapsed().as_secs_f64(),
             (memory() - before) as f64 / 1e6
         );
+        look_up(&table);
         report(&format!("{PREFIXES} prefixes in {} routes", routes.len()), &table, ROUNDS);
         let mut took = Vec::new();
         for n in 0..200u64 {
@@ -139,6 +140,23 @@ fn prefixes() {
         println!("one change among them: p50 {:.3} ms, p99 {:.3} ms", millis(took[100]), millis(took[197]));
         drop(table);
     }
+}
+
+/// The route alone, of numbers in no order.
+fn look_up(table: &RouteTable) {
+    let numbers: Vec<String> = (0..ROUNDS as u64).map(|n| number(n.wrapping_mul(7919) % PREFIXES)).collect();
+    let mut took: Vec<_> = numbers
+        .iter()
+        .map(|number| {
+            let subject = Subject { called: number.as_bytes(), ..Subject::default() };
+            let begun = Instant::now();
+            assert!(black_box(table.route_of(&subject)).is_some());
+            begun.elapsed()
+        })
+        .collect();
+    took.sort();
+    let at = |share: usize| took[took.len() * share / 100].as_nanos();
+    println!("one look-up among them: p50 {} ns, p99 {} ns", at(50), at(99));
 }
 
 fn millis(took: std::time::Duration) -> f64 {

@@ -1,6 +1,8 @@
 //! Builds tables from facts as they change.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -29,7 +31,7 @@ pub struct Builder {
     rules: Trie,
     /// Routes in the trie.
     count: usize,
-    routes: HashMap<Arc<str>, Rule>,
+    routes: HashSet<ById>,
     allow: Vec<IpNet>,
     trust: Vec<IpNet>,
     sources: Arc<Sources>,
@@ -52,7 +54,7 @@ impl Builder {
             everyone: None,
             rules: Trie::default(),
             count: 0,
-            routes: HashMap::new(),
+            routes: HashSet::new(),
             allow,
             trust,
             sources: Arc::default(),
@@ -160,14 +162,14 @@ impl Builder {
     /// Adds or replaces a route.
     pub fn set_route(&mut self, route: &Arc<Route>) {
         let rule = Rule::new(route.clone());
-        let old = self.routes.insert(route.id.clone(), rule.clone());
-        self.swap(old.as_ref(), Some(&rule));
+        let old = self.routes.replace(ById(rule.clone()));
+        self.swap(old.as_ref().map(|old| &old.0), Some(&rule));
     }
 
     /// Removes a route.
     pub fn remove_route(&mut self, id: &str) {
-        let old = self.routes.remove(id);
-        self.swap(old.as_ref(), None);
+        let old = self.routes.take(id);
+        self.swap(old.as_ref().map(|old| &old.0), None);
     }
 
     /// Puts a route in the place of another that the table has.
@@ -188,7 +190,7 @@ impl Builder {
 
     /// Ids of the routes that it holds.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.routes.keys()
+        self.routes.iter().map(|rule| rule.0.id())
     }
 
     /// Sets how a group shares load.
@@ -289,6 +291,32 @@ impl Builder {
         sources
     }
 }
+
+/// A rule that is told apart by its id: a million of them need no ids beside.
+#[derive(Clone, Debug)]
+struct ById(Rule);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        self.0.id()
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // As a text hashes, since it is looked for by one.
+        let id: &str = self.borrow();
+        id.hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &ById) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Eq for ById {}
 
 /// The numbers that a route stands under, and whether each is the whole number.
 fn numbers(route: &Route) -> impl Iterator<Item = (&[u8], bool)> {

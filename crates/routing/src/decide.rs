@@ -159,6 +159,13 @@ impl RouteTable {
         self.routes
     }
 
+    /// The route that takes a request, and how many characters of the called number it names; none where none matches.
+    pub fn route_of(&self, subject: &Subject<'_>) -> Option<(&Rule, usize)> {
+        let called = number(subject.called);
+        let won = self.rules.fits(&called).find(|fit| self.unmet(fit.rule, subject).is_none());
+        won.map(|fit| (fit.rule, fit.length))
+    }
+
     fn unmet(&self, rule: &Rule, subject: &Subject<'_>) -> Option<Unmet> {
         if !rule.route().enabled {
             return Some(Unmet::Disabled);
@@ -197,10 +204,8 @@ impl RouteTable {
         let ask = search.ask;
         let mut outcome = Outcome { rule: None, prefix: 0, no_route: false, found: None };
         if self.everyone.is_none() {
-            let called = number(ask.subject.called);
-            let won = self.rules.fits(&called).find(|fit| self.unmet(fit.rule, &ask.subject).is_none());
-            match won {
-                Some(fit) => (outcome.rule, outcome.prefix) = (Some(fit.rule.clone()), fit.length),
+            match self.route_of(&ask.subject) {
+                Some((rule, prefix)) => (outcome.rule, outcome.prefix) = (Some(rule.clone()), prefix),
                 None => {
                     outcome.no_route = true;
                     return outcome;

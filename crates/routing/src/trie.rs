@@ -13,7 +13,10 @@ use crate::Rule;
 /// Most characters of a number that are looked at.
 pub(crate) const LONGEST: usize = 64;
 /// Characters of a number that one node can hold.
-const LABEL: usize = 7;
+const LABEL: usize = 5;
+/// Characters that numbers are mostly made of. The children that begin with them come first, in this order, and a bit for each
+/// that is there: so the way down touches no node but those that it goes through.
+const COMMON: &[u8; 13] = b"0123456789+*#";
 
 /// Routes by called number.
 #[derive(Clone, Debug, Default)]
@@ -23,10 +26,12 @@ pub(crate) struct Trie {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
+    /// Which characters of [`COMMON`] children begin with.
+    common: u16,
     length: u8,
     label: [u8; LABEL],
     rules: Rules,
-    /// By their first character.
+    /// Those of `common` in its order, then the others by their first character.
     children: Box<[Arc<Node>]>,
 }
 
@@ -63,7 +68,7 @@ impl Trie {
 
     /// The routes whose called number fits, the most specific first: the exact ones, then from the longest prefix to the
     /// shortest; those of one prefix by the number of their other conditions, by precedence, by id.
-    pub fn fits<'a>(&'a self, number: &[u8]) -> impl Iterator<Item = Fit<'a>> {
+    pub fn fits<'a>(&'a self, number: &[u8]) -> impl Iterator<Item = Fit<'a>> + use<'a> {
         let number = clip(number);
         let mut found: [Option<&Node>; LONGEST + 1] = [None; LONGEST + 1];
         let (mut depth, mut rest, mut node) = (0, number, &self.root);
@@ -90,18 +95,33 @@ fn clip(number: &[u8]) -> &[u8] {
 }
 
 impl Node {
-    fn new(label: &[u8], rules: Rules, children: Box<[Arc<Node>]>) -> Node {
+    fn new(label: &[u8], rules: Rules, (common, children): (u16, Box<[Arc<Node>]>)) -> Node {
         let mut bytes = [0; LABEL];
         bytes[..label.len()].copy_from_slice(label);
-        Node { length: label.len() as u8, label: bytes, rules, children }
+        Node { common, length: label.len() as u8, label: bytes, rules, children }
+    }
+
+    fn take_children(&mut self) -> (u16, Box<[Arc<Node>]>) {
+        (std::mem::take(&mut self.common), std::mem::take(&mut self.children))
     }
 
     fn label(&self) -> &[u8] {
         &self.label[..usize::from(self.length)]
     }
 
+    /// Where the child that begins so is, or would be.
     fn place(&self, first: u8) -> Result<usize, usize> {
-        self.children.binary_search_by_key(&first, |child| child.label[0])
+        match bit(first) {
+            Some(bit) => {
+                let before = (self.common & (bit - 1)).count_ones() as usize;
+                if self.common & bit != 0 { Ok(before) } else { Err(before) }
+            }
+            None => {
+                let common = self.common.count_ones() as usize;
+                let found = self.children[common..].binary_search_by_key(&first, |child| child.label[0]);
+                found.map(|at| common + at).map_err(|at| common + at)
+            }
+        }
     }
 
     fn child(&self, first: u8) -> Option<&Node> {
@@ -109,10 +129,30 @@ impl Node {
     }
 
     fn add_child(&mut self, at: usize, child: Node) {
+        self.common |= bit(child.label[0]).unwrap_or(0);
         let mut children = std::mem::take(&mut self.children).into_vec();
         children.insert(at, Arc::new(child));
         self.children = children.into();
     }
+
+    fn remove_child(&mut self, at: usize) {
+        let mut children = std::mem::take(&mut self.children).into_vec();
+        let gone = children.remove(at);
+        self.common &= !bit(gone.label[0]).unwrap_or(0);
+        self.children = children.into();
+    }
+}
+
+/// The bit of a common character.
+fn bit(character: u8) -> Option<u16> {
+    let at = match character {
+        b'0'..=b'9' => character - b'0',
+        b'+' => 10,
+        b'*' => 11,
+        b'#' => 12,
+        _ => return None,
+    };
+    Some(1 << at)
 }
 
 fn insert(node: &mut Node, number: &[u8], exact: bool, rule: &Rule) {
@@ -123,7 +163,7 @@ fn insert(node: &mut Node, number: &[u8], exact: bool, rule: &Rule) {
         Ok(at) => at,
         Err(at) => {
             let (label, rest) = number.split_at(number.len().min(LABEL));
-            let mut child = Node::new(label, Rules::None, Box::default());
+            let mut child = Node::new(label, Rules::None, Default::default());
             insert(&mut child, rest, exact, rule);
             return node.add_child(at, child);
         }
@@ -131,9 +171,10 @@ fn insert(node: &mut Node, number: &[u8], exact: bool, rule: &Rule) {
     let child = Arc::make_mut(&mut node.children[at]);
     let common = child.label().iter().zip(number).take_while(|(a, b)| a == b).count();
     if common < child.label().len() {
-        let (rules, children) = (std::mem::take(&mut child.rules), std::mem::take(&mut child.children));
+        let (rules, children) = (std::mem::take(&mut child.rules), child.take_children());
         let rest = Node::new(&child.label()[common..], rules, children);
-        *child = Node::new(&number[..common], Rules::None, Box::new([Arc::new(rest)]));
+        *child = Node::new(&number[..common], Rules::None, Default::default());
+        child.add_child(0, rest);
     }
     insert(child, &number[common..], exact, rule);
 }
@@ -150,14 +191,10 @@ fn remove(node: &mut Node, number: &[u8], exact: bool, rule: &Rule) {
         return;
     }
     match &*child.children {
-        [] => {
-            let mut children = std::mem::take(&mut node.children).into_vec();
-            children.remove(at);
-            node.children = children.into();
-        }
+        [] => node.remove_child(at),
         [only] if child.label().len() + only.label().len() <= LABEL => {
             let label = [child.label(), only.label()].concat();
-            *child = Node::new(&label, only.rules.clone(), only.children.clone());
+            *child = Node::new(&label, only.rules.clone(), (only.common, only.children.clone()));
         }
         _ => {}
     }
@@ -225,8 +262,13 @@ mod tests {
 
     /// The invariant, and how many nodes there are.
     fn check(node: &Node, root: bool) -> usize {
-        let children: Vec<u8> = node.children.iter().map(|child| child.label()[0]).collect();
-        assert!(children.is_sorted() && node.length as usize <= LABEL);
+        let order = |character: u8| {
+            COMMON.iter().position(|one| *one == character).unwrap_or(COMMON.len() + usize::from(character))
+        };
+        let children: Vec<usize> = node.children.iter().map(|child| order(child.label()[0])).collect();
+        assert!(children.is_sorted_by(|a, b| a < b) && node.length as usize <= LABEL);
+        let common = children.iter().filter(|at| **at < COMMON.len()).fold(0, |bits, at| bits | 1 << at);
+        assert_eq!(node.common, common);
         if !root {
             assert!(!matches!(node.rules, Rules::None) || !node.children.is_empty(), "{node:?}");
         }
@@ -236,7 +278,7 @@ mod tests {
     type Step = (String, bool, u8, bool);
 
     fn numbers() -> impl Strategy<Value = String> {
-        prop_oneof!["[12]{0,4}", "[12]{5,20}", "\\+49[0-9]{0,3}"]
+        prop_oneof!["[12]{0,4}", "[12]{5,20}", "\\+49[0-9]{0,3}", "[ab1*]{0,4}"]
     }
 
     proptest! {
