@@ -92,6 +92,8 @@ fn a_call_goes_by_number_source_and_group_and_explain_agrees() {
     assert_eq!(told["trunks"][0]["verdict"], "disabled");
     assert_eq!(told["trunks"][1]["verdict"], "full 0/0");
     assert_eq!(told["without_changes"]["chosen"]["trunk"], "a");
+    let told = explain(&s, &json!({ "to": "4989", "trunks": { "sos": { "weight": 2 } } }));
+    assert_eq!((&told["trunks"][3]["trunk"], &told["trunks"][3]["code"]), (&json!("sos"), &json!("not_in_group")));
     place(&s, &caller, "4989124", "c5", &phones[0], "486 Busy Here");
     let told = explain(
         &s,

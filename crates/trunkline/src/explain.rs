@@ -78,7 +78,9 @@ impl Explainer {
         };
         let today = table.imagine(&ask);
         let Some(other) = other else { return Ok(self.tell(table, &question, &today)) };
-        let mut told = self.tell(&other, &question, &other.imagine(&ask));
+        let then = other.imagine(&ask);
+        let mut told = self.tell(&other, &question, &then);
+        tell_outsiders(&mut told, &then, &imagined);
         told["without_changes"] = self.tell(table, &question, &today);
         Ok(told)
     }
@@ -157,6 +159,21 @@ impl Explainer {
             }
             _ => None,
         }
+    }
+}
+
+/// Trunks that are imagined to change, but are none of the targets.
+fn tell_outsiders(told: &mut Value, then: &Imagination, imagined: &Imagined) {
+    let is_told = |id: &str| then.trace.considered.iter().any(|considered| &*considered.trunk == id);
+    // Of a set that was cut it is not known who is in it.
+    if then.trace.more > 0 {
+        return;
+    }
+    if let Some(trunks) = told["trunks"].as_array_mut() {
+        let outside = imagined.trunks.iter().filter(|(id, view)| view.is_some() && !is_told(id));
+        trunks.extend(outside.map(|(id, _)| {
+            json!({ "trunk": &**id, "code": "not_in_group", "verdict": "not in group: no target of the route" })
+        }));
     }
 }
 
