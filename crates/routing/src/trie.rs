@@ -14,9 +14,6 @@ use crate::Rule;
 pub(crate) const LONGEST: usize = 64;
 /// Characters of a number that one node can hold.
 const LABEL: usize = 5;
-/// Characters that numbers are mostly made of. The children that begin with them come first, in this order, and a bit for each
-/// that is there: so the way down touches no node but those that it goes through.
-const COMMON: &[u8; 13] = b"0123456789+*#";
 
 /// Routes by called number.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +23,8 @@ pub(crate) struct Trie {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// Which characters of [`COMMON`] children begin with.
+    /// Which of the characters that numbers are mostly made of children begin with, as [`bit`] has them: so the way down touches no
+    /// node but those that it goes through.
     common: u16,
     length: u8,
     label: [u8; LABEL],
@@ -143,7 +141,7 @@ impl Node {
     }
 }
 
-/// The bit of a common character.
+/// The bit of a common character: digits, then `+`, `*` and `#`.
 fn bit(character: u8) -> Option<u16> {
     let at = match character {
         b'0'..=b'9' => character - b'0',
@@ -274,6 +272,8 @@ mod tests {
         }
         1 + node.children.iter().map(|child| check(child, false)).sum::<usize>()
     }
+
+    const COMMON: &[u8; 13] = b"0123456789+*#";
 
     type Step = (String, bool, u8, bool);
 
