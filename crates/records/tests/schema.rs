@@ -57,7 +57,8 @@ fn full(cause: Cause, ended_by: Party, local: Local, transport: Transport) -> Re
 /// All values of every set.
 fn every() -> Vec<Record> {
     use Cause::*;
-    let causes = [Bye, Cancelled, Refused, NoRoute, NoTrunk, Timeout, Rejected, SessionTimer, MaxDuration, Internal];
+    let causes =
+        [Bye, Cancelled, Refused, NoRoute, NoTrunk, Timeout, Rejected, SessionTimer, MaxDuration, Shutdown, Internal];
     let parties = [Party::Caller, Party::Callee, Party::Router];
     let transports = [Transport::Udp, Transport::Tcp, Transport::Tls];
     let locals = [Local::Silence, Local::SendError];
@@ -80,7 +81,7 @@ fn what_is_written_fits_the_schema() {
     records.offer(least);
     records.stop(Duration::from_secs(60));
     let lines = lines(dir.path());
-    assert_eq!(lines.len(), 11);
+    assert_eq!(lines.len(), 12);
 
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/call-record.schema.json");
     let schema: Value = serde_json::from_str(&std::fs::read_to_string(document).unwrap()).unwrap();
@@ -98,7 +99,7 @@ fn what_is_written_fits_the_schema() {
     assert_eq!(names(&schema["properties"]), names(&lines[0]));
     assert_eq!(names(&schema["$defs"]["attempt"]["properties"]), names(&lines[0]["attempts"][0]));
     let required: BTreeSet<String> = serde_json::from_value(schema["required"].clone()).unwrap();
-    assert_eq!(required, names(&lines[10]));
+    assert_eq!(required, names(&lines[11]));
     let set =
         |value: &Value| value["enum"].as_array().unwrap().iter().map(ToString::to_string).collect::<BTreeSet<_>>();
     let seen =
