@@ -160,7 +160,14 @@ fn look_up(table: &RouteTable) {
         .collect();
     took.sort();
     let at = |share: usize| took[took.len() * share / 100].as_nanos();
-    println!("one look-up among them: p50 {} ns, p99 {} ns", at(50), at(99));
+    let begun = Instant::now();
+    for number in &numbers {
+        let subject = Subject { called: number.as_bytes(), ..Subject::default() };
+        black_box(table.route_of(&subject));
+    }
+    // The clock itself costs as much as a few nodes.
+    let mean = begun.elapsed().as_nanos() / numbers.len() as u128;
+    println!("one look-up among them: p50 {} ns, p99 {} ns with the clock; {mean} ns in a row", at(50), at(99));
 }
 
 fn millis(took: std::time::Duration) -> f64 {
