@@ -49,6 +49,17 @@ impl Hop {
     pub fn to(listener: u8, address: SocketAddr) -> Hop {
         Hop { listener, address, connection: None, only: false, tls: None }
     }
+
+    /// A place of a trunk, from a listener: the way of its calls and of its probes.
+    pub fn to_place(listener: u8, place: &routing::Place) -> Hop {
+        Hop {
+            listener,
+            address: place.address,
+            connection: place.connection.map(Connection),
+            only: place.only,
+            tls: place.tls.clone(),
+        }
+    }
 }
 
 /// One received message, already indexed by the driver.

@@ -9,10 +9,7 @@ use crate::reply::Reply;
 use crate::shard::{Attempt, Failure, OverTrunk, Shard};
 use crate::slab::Id;
 use crate::treat::Rewritten;
-use crate::{
-    Answer, AttemptRecord, Cause, Connection, ContextId, Event, Hop, Local, Outbox, Party, Question, Target, Time,
-    Times,
-};
+use crate::{Answer, AttemptRecord, Cause, ContextId, Event, Hop, Local, Outbox, Party, Question, Target, Time, Times};
 
 impl Shard {
     /// Answers a [`Question`] of this shard. A stale one is ignored, and its channel given back.
@@ -96,13 +93,7 @@ impl Shard {
         }
         match listener {
             Some(listener) => {
-                let hop = Hop {
-                    listener,
-                    address: place.address,
-                    connection: place.connection.map(Connection),
-                    only: place.only,
-                    tls: place.tls.clone(),
-                };
+                let hop = Hop::to_place(listener, place);
                 self.send_to_trunk(now, id, over, hop, &numbers, out);
             }
             None => self.no_way_there(now, id, over, out),

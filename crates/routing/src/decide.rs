@@ -215,17 +215,25 @@ impl RouteTable {
         let rule = outcome.rule.as_ref();
         search.emergency = rule.is_some_and(Rule::is_emergency);
         let again = ask.again.and_then(|(id, tried)| Some((self.trunk(id)?, tried)));
-        outcome.found = again
-            .and_then(|(trunk, tried)| search.take_again(trunk, tried))
-            .or_else(|| self.pools(rule).find_map(|(_, pool)| pool.choose(search)));
+        outcome.found = self.seek(search, rule, again);
         // An emergency call would rather go to a trunk in doubt than nowhere.
         if outcome.found.is_none() && (search.emergency || self.is_in_panic_for(rule)) {
             search.panic = true;
-            outcome.found = again
-                .and_then(|(trunk, tried)| search.take_again(trunk, tried))
-                .or_else(|| self.pools(rule).find_map(|(_, pool)| pool.choose(search)));
+            outcome.found = self.seek(search, rule, again);
         }
         outcome
+    }
+
+    /// Takes the first trunk that may have the request: the one whose further targets come first, then those of the targets.
+    fn seek<H: Hand>(
+        &self,
+        search: &mut Search<'_, H>,
+        rule: Option<&Rule>,
+        again: Option<(&Arc<Trunk>, &[u32])>,
+    ) -> Option<Found<H::Taken>> {
+        again
+            .and_then(|(trunk, tried)| search.take_again(trunk, tried))
+            .or_else(|| self.pools(rule).find_map(|(_, pool)| pool.choose(search)))
     }
 
     /// The targets of a route, or all trunks where there is none.

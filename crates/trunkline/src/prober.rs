@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use liveness::Order;
-use proxy::{Config, Connection, Hop, Probe};
+use proxy::{Config, Hop, Probe};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::live::Live;
@@ -37,13 +37,7 @@ fn probe(order: &Order, live: &Live, config: &Config) -> Option<Probe> {
     let trunk = table.trunk(&order.id)?;
     let place = &trunk.targets.iter().find(|target| key(&target.place) == order.key)?.place;
     let listener = config.listener_towards(place.address, place.transport, 0)?;
-    let hop = Hop {
-        listener,
-        address: place.address,
-        connection: place.connection.map(Connection),
-        only: place.only,
-        tls: place.tls.clone(),
-    };
+    let hop = Hop::to_place(listener, place);
     let scheme = if trunk.is_secure() { "sips" } else { "sip" };
     let host = match &trunk.facts.probe_host {
         Some(host) => host.clone(),
